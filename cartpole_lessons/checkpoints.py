@@ -1,0 +1,129 @@
+"""Save a policy and what it takes to rebuild it to one file, and load it without ever running what is in the file.
+
+The format is NumPy's .npz (a zip archive, each entry with a checksum): one array per weight, and `metadata`, a JSON text. There is no
+pickle in it, neither written nor accepted, so a downloaded checkpoint can be wrong but not dangerous.
+"""
+
+import inspect
+import json
+import os
+import zipfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from cartpole_lessons.errors import CheckpointError
+from cartpole_lessons.files import atomic_write
+from cartpole_lessons.policy import Policy
+
+FORMAT = "cartpole-lessons checkpoint 1"
+#: No lesson's policy comes near this; a file that claims more would only fill the memory.
+LARGEST_CHECKPOINT = 64 * 2**20  # bytes, unpacked
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """What a checkpoint file holds."""
+
+    path: Path
+    lesson: str
+    env_id: str
+    seed: int
+    hyperparameters: dict[str, Any]
+    mean_return: float | None  #: of the evaluation when it was saved
+    weights: dict[str, torch.Tensor]
+
+
+def save_checkpoint(
+    path: str | os.PathLike,
+    policy: Policy,
+    *,
+    lesson: str,
+    env_id: str,
+    seed: int,
+    hyperparameters: dict[str, Any],
+    mean_return: float | None = None,
+) -> Path:
+    """Write `policy` to `path`, whole or not at all: a file that was there stays until the new one is complete."""
+    path = Path(path)
+    metadata = {
+        "format": FORMAT,
+        "lesson": lesson,
+        "env_id": env_id,
+        "seed": seed,
+        "hyperparameters": hyperparameters,
+        "mean_return": mean_return,
+    }
+    try:
+        text = json.dumps(metadata, allow_nan=False)
+    except (TypeError, ValueError) as error:
+        raise CheckpointError(f"Hyperparameters are stored as JSON, which cannot hold one of these: {error}.") from None
+    weights = {f"weights/{name}": tensor.detach().cpu().numpy() for name, tensor in policy.state_dict().items()}
+    try:
+        with atomic_write(path) as file:
+            np.savez(file, metadata=np.frombuffer(text.encode(), dtype=np.uint8), **weights)
+    except OSError as error:
+        raise CheckpointError(
+            f"The checkpoint cannot be written to {path.parent} ({error.strerror or error}): choose a folder with space that you may write to."
+        ) from None
+    return path
+
+
+def load_checkpoint(path: str | os.PathLike) -> Checkpoint:
+    """Read a checkpoint. `CheckpointError` on anything that is not exactly one: cut short, altered, a pickle, another program's."""
+    path = Path(path)
+    if not path.is_file():
+        raise CheckpointError(f"There is no checkpoint {path}: check the name, or save one with result.save(...).")
+    try:
+        with zipfile.ZipFile(path) as archive:
+            if sum(entry.file_size for entry in archive.infolist()) > LARGEST_CHECKPOINT:
+                raise ValueError("it would unpack to more than 64 MB")
+        with np.load(path, allow_pickle=False) as file:
+            arrays = {name: file[name] for name in file.files}
+        metadata = json.loads(arrays.pop("metadata").tobytes())
+        if metadata["format"] != FORMAT:
+            raise ValueError(f"its format is {metadata['format']!r}")
+        if not isinstance(metadata["hyperparameters"], dict) or not all(name.startswith("weights/") for name in arrays):
+            raise ValueError("its parts have unexpected names")
+        weights = {name.removeprefix("weights/"): torch.from_numpy(array.copy()) for name, array in arrays.items()}
+        return Checkpoint(
+            path,
+            str(metadata["lesson"]),
+            str(metadata["env_id"]),
+            int(metadata["seed"]),
+            metadata["hyperparameters"],
+            metadata["mean_return"],
+            weights,
+        )
+    # A damaged archive fails in as many ways as there are bytes in it, MemoryError and NotImplementedError among them.
+    except Exception as error:
+        raise CheckpointError(
+            f"{path} is not a whole checkpoint of this course ({str(error).splitlines()[0][:100] if str(error) else type(error).__name__}): "
+            "it was cut short, altered, or made by another program; save it again."
+        ) from None
+
+
+def load_policy(path: str | os.PathLike, policy_class: type[Policy]) -> Policy:
+    """Rebuild the policy that `path` holds. `policy_class` is the lesson's own, for example `policy_gradient.PolicyNetwork`.
+
+    Of the stored hyperparameters those that the class's constructor names are passed to it.
+    """
+    checkpoint = load_checkpoint(path)
+    lesson = policy_class.__module__.rpartition(".")[2]
+    # In a notebook the class lives in __main__: then only the weights can tell whether it fits.
+    if lesson not in ("__main__", checkpoint.lesson):
+        raise CheckpointError(
+            f"{path} was saved by the lesson {checkpoint.lesson!r}, but {policy_class.__name__} is from {lesson!r}: use that lesson's policy class."
+        )
+    named = inspect.signature(policy_class).parameters
+    try:
+        policy = policy_class(**{name: value for name, value in checkpoint.hyperparameters.items() if name in named})
+        policy.load_state_dict(checkpoint.weights)
+    except (RuntimeError, TypeError, ValueError):
+        raise CheckpointError(
+            f"The weights in {path} (lesson {checkpoint.lesson!r}) do not fit {policy_class.__name__}: use the policy class that they were saved from."
+        ) from None
+    return policy

@@ -1,0 +1,91 @@
+"""Make one CartPole or many, seeded and ready to render, and tell which steps of a vector environment are real."""
+
+import difflib
+import operator
+import warnings
+
+import gymnasium as gym
+import torch
+from gymnasium.vector import AutoresetMode, VectorEnv
+
+from cartpole_lessons.display import prepare_rendering
+from cartpole_lessons.errors import InvalidInput
+from cartpole_lessons.seeding import check_seed, derive_seed
+
+#: The environments that the lessons use.
+ENV_IDS = ("CartPole-v0", "CartPole-v1")
+
+
+def env_spec(env_id: str) -> gym.envs.registration.EnvSpec:
+    """Gymnasium's entry for `env_id` (time limit, reward threshold); `InvalidInput` where there is none."""
+    if env_id not in gym.registry:
+        close = difflib.get_close_matches(str(env_id), ENV_IDS, n=1, cutoff=0.5)
+        hint = f"did you mean {close[0]!r}?" if close else f"this course uses {' and '.join(ENV_IDS)}."
+        raise InvalidInput(f"There is no environment {env_id!r}: {hint}")
+    return gym.registry[env_id]
+
+
+def make_env(env_id: str = "CartPole-v1", *, seed: int | None = None, render: str | None = None) -> gym.Env:
+    """One environment. Its first `reset()` needs no seed: it starts as `reset(seed=seed)` would.
+
+    render: None, "rgb_array" (frames as uint8 (400, 600, 3), no screen needed) or "human" (a window).
+    """
+    env_spec(env_id)
+    if render not in (None, "rgb_array", "human"):
+        raise InvalidInput(f"render is None, 'rgb_array' or 'human', but got {render!r}.")
+    if render is not None:
+        prepare_rendering(render)
+    with warnings.catch_warnings():
+        # v0 is taught on purpose, beside v1; the reminder that v1 exists would greet every student.
+        warnings.filterwarnings("ignore", message=".*out of date.*")
+        env = gym.make(env_id, render_mode=render)
+    if seed is not None:
+        env.unwrapped.np_random = gym.utils.seeding.np_random(check_seed(seed))[0]
+        env.action_space.seed(derive_seed(seed, "action space"))
+    return env
+
+
+def make_envs(env_id: str = "CartPole-v1", num_envs: int = 16, *, seed: int | None = None) -> VectorEnv:
+    """`num_envs` environments that step together, through Gymnasium's own vector entry point where the environment has one.
+
+    observations: float32 (num_envs, 4); actions, rewards, terminated, truncated: (num_envs,). Autoreset mode is NEXT_STEP: the
+    observation at the end of an episode is its true last one, and the step after it only resets (see `valid_steps`).
+    """
+    spec = env_spec(env_id)
+    num_envs = check_count("num_envs", num_envs)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message=".*out of date.*")
+        envs = gym.make_vec(env_id, num_envs=num_envs)
+    if envs.metadata.get("autoreset_mode") != AutoresetMode.NEXT_STEP:
+        raise InvalidInput(
+            f"{env_id} resets its episodes in another way than NEXT_STEP, which the course's rollouts rely on: use {' or '.join(ENV_IDS)}."
+        )
+    if seed is not None:
+        if spec.vector_entry_point:
+            envs.np_random = gym.utils.seeding.np_random(check_seed(seed))[0]
+        else:
+            envs.reset(seed=check_seed(seed))
+        envs.action_space.seed(derive_seed(seed, "action space"))
+    return envs
+
+
+def check_count(name: str, value: int) -> int:
+    """Return `value` as an int; `InvalidInput` unless it is a whole number of at least 1."""
+    try:
+        count = operator.index(value)
+    except TypeError:
+        count = 0
+    if isinstance(value, bool) or count < 1:
+        raise InvalidInput(f"{name} is a whole number of at least 1, but got {value!r}.")
+    return count
+
+
+def valid_steps(done: torch.Tensor, done_before: torch.Tensor | None = None) -> torch.Tensor:
+    """Which steps of a vector rollout really happened: bool (T, n), False where NEXT_STEP autoreset used the step to reset.
+
+    done: bool (T, n), terminated | truncated at each step. done_before: bool (n,), `done` of the step before the first one (None: no
+    episode had just ended). A reset step ignores its action, has reward 0 and joins two episodes: no batch may contain it.
+    """
+    if done_before is None:
+        done_before = torch.zeros_like(done[0])
+    return ~torch.cat([done_before[None], done[:-1]])

@@ -1,0 +1,37 @@
+"""Errors that say, in one sentence, what was got and what to do next.
+
+In a notebook they show that sentence alone: the student's next step is in it, and a page of frames would hide it.
+The classes also derive from the built-in exception that a Python programmer would expect to catch.
+"""
+
+
+class CourseError(Exception):
+    """Base of every error that the course raises on purpose."""
+
+    def _render_traceback_(self) -> list[str]:
+        """IPython's hook: the lines that it prints instead of a traceback."""
+        return [f"{type(self).__name__}: {self}"]
+
+
+class InvalidInput(CourseError, ValueError):
+    """An argument has the wrong type, shape or value."""
+
+
+class InvalidAction(CourseError, ValueError):
+    """A policy returned something that the environment cannot execute."""
+
+
+class MissingDependency(CourseError, ImportError):
+    """A package or program is not installed; the message holds the command that installs it."""
+
+
+class NoDisplay(CourseError, RuntimeError):
+    """A window was asked for where none can be shown."""
+
+
+class RecordingError(CourseError, OSError):
+    """A film could not be written; the message names the folder."""
+
+
+class CheckpointError(CourseError, ValueError):
+    """A checkpoint cannot be written, read or used; the message names the file."""

@@ -1,0 +1,78 @@
+"""What every policy of the course has in common: it looks at observations, and acts."""
+
+from collections.abc import Callable
+
+import numpy as np
+import torch
+from gymnasium import spaces
+from torch import nn
+
+from cartpole_lessons.errors import InvalidAction, InvalidInput
+
+#: CartPole's observation: cart position [m], cart velocity [m/s], pole angle [rad], pole angular velocity [rad/s].
+OBSERVATION_SIZE = 4
+
+
+class Policy(nn.Module):
+    """A network that acts. A lesson's policy writes `forward` and `actions`; `act` is what everybody else calls."""
+
+    def actions(self, observations: torch.Tensor, deterministic: bool) -> torch.Tensor:
+        """Actions (n,) for observations float32 (n, 4): the best ones, or (deterministic=False) drawn as in training."""
+        raise NotImplementedError(f"{type(self).__name__} must say how it acts: write actions(observations, deterministic).")
+
+    @torch.no_grad()
+    def act(self, observations: np.ndarray | torch.Tensor, deterministic: bool = True) -> np.ndarray | torch.Tensor:
+        """Observations float32 (n, 4) or (4,) [m, m/s, rad, rad/s] -> actions (n,) or a scalar, without gradients.
+
+        NumPy in, NumPy out; tensors in, tensors out. `InvalidInput` on any other shape or dtype, and on NaN or infinity.
+        """
+        batch = (
+            torch.from_numpy(observations) if isinstance(observations, np.ndarray) and observations.dtype == np.float32 else observations
+        )
+        if not isinstance(batch, torch.Tensor) or batch.dtype != torch.float32:
+            kind = getattr(observations, "dtype", type(observations).__name__)
+            raise InvalidInput(
+                f"Observations are a float32 array, but got {kind}: convert them with np.asarray(observations, dtype=np.float32)."
+            )
+        if batch.ndim not in (1, 2) or batch.shape[-1] != OBSERVATION_SIZE:
+            raise InvalidInput(f"Observations have shape (4,) or (n, 4), but got {tuple(batch.shape)}.")
+        # One sum instead of a test per element: it is not finite exactly when an observation is not (or is absurdly large).
+        if not torch.isfinite(batch.sum()):
+            raise InvalidInput(
+                "Observations hold NaN or infinity: look at the environment's last step, or at what was done to its observations."
+            )
+        chosen = self.actions(batch if batch.ndim == 2 else batch[None], deterministic)
+        if batch.ndim == 1:
+            chosen = chosen[0]
+        return chosen if isinstance(observations, torch.Tensor) else chosen.numpy()[()]
+
+
+def action_function(policy: Policy | Callable) -> Callable:
+    """The function from observations to actions behind `policy`: its `act`, or itself where it is a plain function."""
+    act = getattr(policy, "act", policy)
+    if not callable(act):
+        raise InvalidInput(
+            f"A policy is a function of the observations or has a method act(observations), but got {type(policy).__name__}."
+        )
+    return act
+
+
+def check_actions(actions: np.ndarray, space: spaces.Space) -> np.ndarray:
+    """Return `actions` as an array that `space`, a batched action space, can execute; `InvalidAction` where it cannot."""
+    array = np.asarray(actions)
+    if array.shape != space.shape:
+        raise InvalidAction(
+            f"The policy returned actions of shape {array.shape}, but {space.shape[0]} observations need shape {space.shape}."
+        )
+    if isinstance(space, spaces.MultiDiscrete):
+        if not np.issubdtype(array.dtype, np.integer):
+            raise InvalidAction(
+                f"The policy returned {array.dtype} actions, but this environment takes whole numbers: return for example logits.argmax(-1)."
+            )
+        if (array < 0).any() or (array >= space.nvec).any():
+            raise InvalidAction(
+                f"The policy returned actions {np.unique(array).tolist()[:5]}, but this environment knows 0 to {space.nvec[0] - 1}."
+            )
+    elif not np.isfinite(array).all():
+        raise InvalidAction("The policy returned NaN or infinite actions: look for a learning rate that is too high.")
+    return array

@@ -1,0 +1,56 @@
+"""Randomness in one place: check a seed, derive others from it, and leave the global generators as they were found."""
+
+import contextlib
+import operator
+import random
+from collections.abc import Iterator
+from zlib import crc32
+
+import numpy as np
+import torch
+
+from cartpole_lessons.errors import InvalidInput
+
+
+def check_seed(seed: int) -> int:
+    """Return `seed` as an int; `InvalidInput` unless it is a whole number from 0 to 2**32 - 1."""
+    try:
+        value = operator.index(seed)
+    except TypeError:
+        value = -1
+    if isinstance(seed, bool) or not 0 <= value < 2**32:
+        raise InvalidInput(f"A seed is a whole number from 0 to 4294967295, but got {seed!r}: pass for example seed=0.")
+    return value
+
+
+def derive_seed(seed: int, *purpose: str | int) -> int:
+    """A seed for one purpose, independent of those for other purposes.
+
+    Two generators that start from the *same* number draw the same numbers: an action space seeded like its environment would
+    push in step with the starting states. `SeedSequence` hashes the purpose in, so the streams have nothing in common.
+    """
+    words = [crc32(word.encode()) if isinstance(word, str) else word for word in purpose]
+    return int(np.random.SeedSequence([check_seed(seed), *words]).generate_state(1)[0])
+
+
+@contextlib.contextmanager
+def seeded(seed: int) -> Iterator[None]:
+    """Inside the block Python, NumPy and torch draw from `seed`; afterwards their global states are as they were before."""
+    seed = check_seed(seed)
+    python_state, numpy_state, torch_state = random.getstate(), np.random.get_state(), torch.get_rng_state()
+    # Asking an uninitialised GPU for its state would start it, which takes seconds: where it is not in use there is nothing to keep.
+    cuda_states = torch.cuda.get_rng_state_all() if torch.cuda.is_initialized() else None
+    mps_state = torch.mps.get_rng_state() if torch.backends.mps.is_available() else None
+    try:
+        random.seed(seed)
+        np.random.seed(seed)
+        torch.manual_seed(seed)
+        yield
+    finally:
+        random.setstate(python_state)
+        np.random.set_state(numpy_state)
+        torch.set_rng_state(torch_state)
+        if cuda_states is not None:
+            torch.cuda.set_rng_state_all(cuda_states)
+        if mps_state is not None:
+            torch.mps.set_rng_state(mps_state)

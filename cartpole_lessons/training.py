@@ -1,0 +1,285 @@
+"""The run of a lesson: what every `train()` needs around its algorithm, so that the algorithm is all that `train()` shows.
+
+A `Run` seeds the random generators and puts them back, counts environment steps, keeps the history, evaluates every so often, keeps
+the best policy, shows progress, and turns Ctrl-C into the best policy so far.
+"""
+
+import contextlib
+import copy
+import csv
+import io
+import os
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from cartpole_lessons.checkpoints import save_checkpoint
+from cartpole_lessons.display import in_notebook, somebody_is_watching
+from cartpole_lessons.environment import check_count, env_spec
+from cartpole_lessons.errors import MissingDependency
+from cartpole_lessons.evaluation import Evaluation, evaluate
+from cartpole_lessons.files import atomic_write
+from cartpole_lessons.plots import LivePlot
+from cartpole_lessons.policy import Policy
+from cartpole_lessons.seeding import check_seed, derive_seed, seeded
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+@dataclass
+class History:
+    """What happened in a training, and at which environment step. Holds no clock times: same seed, same history."""
+
+    episode_returns: list[float] = field(default_factory=list)
+    episode_ends: list[int] = field(default_factory=list)  #: env step at which each episode's data was complete
+    evaluations: list[tuple[int, float]] = field(default_factory=list)  #: (env step, mean return of 100 greedy episodes)
+    metrics: dict[str, list[tuple[int, float]]] = field(default_factory=dict)  #: name -> (env step, value), the loss among them
+
+    @property
+    def losses(self) -> list[tuple[int, float]]:
+        """(env step, loss) of every update."""
+        return self.metrics.get("loss", [])
+
+    def rows(self) -> list[tuple[str, int, float]]:
+        """All of it as (name, env step, value): first the episodes, then the evaluations, then each metric."""
+        rows = [("episode_return", step, value) for step, value in zip(self.episode_ends, self.episode_returns, strict=True)]
+        rows += [("evaluation", step, value) for step, value in self.evaluations]
+        return rows + [(name, step, value) for name, points in self.metrics.items() for step, value in points]
+
+    def to_csv(self, path: str | os.PathLike | None = None) -> str:
+        """The rows as CSV text with a header, also written to `path` where one is given."""
+        text = io.StringIO(newline="")
+        writer = csv.writer(text, lineterminator="\n")
+        writer.writerow(["name", "env_step", "value"])
+        writer.writerows((name, step, repr(value)) for name, step, value in self.rows())
+        if path is not None:
+            with atomic_write(path) as file:
+                file.write(text.getvalue().encode())
+        return text.getvalue()
+
+    def to_frame(self) -> "pd.DataFrame":
+        """The rows as a pandas DataFrame with columns name, env_step, value."""
+        try:
+            import pandas as pd
+        except ImportError:
+            raise MissingDependency("to_frame() needs pandas, which is not installed: run `pip install pandas`, or use to_csv().") from None
+        return pd.DataFrame(self.rows(), columns=["name", "env_step", "value"])
+
+
+@dataclass(frozen=True)
+class Result:
+    """What `train()` returns: the best policy it saw, and how it got there."""
+
+    lesson: str
+    env_id: str
+    seed: int
+    hyperparameters: dict[str, Any]
+    policy: Policy
+    history: History
+    env_steps: int  #: training steps taken in environments; evaluations are not training
+    seconds: float  #: wall-clock of train(), evaluations included
+    evaluation: Evaluation  #: of `policy`, on episodes that no decision of the training has seen
+    interrupted: bool = False
+
+    @property
+    def solved(self) -> bool:
+        """True when `evaluation` says so."""
+        return self.evaluation.solved
+
+    def save(self, path: str | os.PathLike) -> Path:
+        """Write the policy and its hyperparameters to one file; `checkpoints.load_policy` reads it back."""
+        return save_checkpoint(
+            path,
+            self.policy,
+            lesson=self.lesson,
+            env_id=self.env_id,
+            seed=self.seed,
+            hyperparameters=self.hyperparameters,
+            mean_return=self.evaluation.mean,
+        )
+
+    def summary(self) -> dict[str, Any]:
+        """The figures of this run, ready for JSON."""
+        return {
+            "lesson": self.lesson,
+            "env_id": self.env_id,
+            "seed": self.seed,
+            "solved": self.solved,
+            "perfect": self.evaluation.perfect,
+            "mean_return": round(self.evaluation.mean, 2),
+            "env_steps": self.env_steps,
+            "seconds": round(self.seconds, 3),
+        }
+
+    def __str__(self) -> str:
+        return f"{self.lesson}, seed {self.seed}: {self.evaluation}, after {self.env_steps:,} environment steps in {self.seconds:.1f} s"
+
+    def _repr_mimebundle_(self, include: object = None, exclude: object = None) -> dict[str, Any]:
+        # The second entry is for `make run`, which reads the figures of its table out of the executed lessons.
+        return {"text/plain": str(self), RESULT_MIME: self.summary()}
+
+
+RESULT_MIME = "application/vnd.cartpole-lessons.result+json"
+
+
+@contextlib.contextmanager
+def one_thread() -> Any:
+    """torch on one thread inside the block: for networks this small, handing work to more threads costs more than the work."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
+
+
+class Run:
+    """One training of one lesson.
+
+        with Run("policy_gradient", seed=seed, env_id=env_id, max_steps=max_steps, progress=progress, **hyperparameters) as run:
+            ...                                    # make environments, policy, optimizer
+            while run.goes_on(policy):
+                ...                                # collect, learn
+                run.record(env_steps=..., returns=..., loss=...)
+        return run.result
+
+    `goes_on` evaluates the policy every `evaluate_every` environment steps on 100 fresh episodes. When all of them reach the time limit,
+    and those of a second evaluation on other seeds do too, training is over; so it is after `max_steps`. `result` holds the policy with
+    the best evaluation, judged once more on episodes that had no part in choosing it.
+    """
+
+    def __init__(
+        self, lesson: str, *, seed: int, env_id: str, max_steps: int, progress: bool, evaluate_every: int = 1_000, **hyperparameters: Any
+    ) -> None:
+        self.lesson = lesson
+        self.seed = check_seed(seed)
+        self.spec = env_spec(env_id)
+        self.max_steps = check_count("max_steps", max_steps)
+        self.evaluate_every = check_count("evaluate_every", evaluate_every)
+        self.hyperparameters = hyperparameters
+        self.history = History()
+        self.env_steps = 0
+        self.evaluations = 0
+        self._next_evaluation = self.evaluate_every
+        self._policy: Policy | None = None
+        self._best: tuple[float, dict[str, torch.Tensor]] | None = None
+        self._result: Result | None = None
+        self._progress = _Progress(f"{lesson}, seed {seed}", self.max_steps) if progress else None
+        self._around = contextlib.ExitStack()
+
+    def __enter__(self) -> "Run":
+        self._started = time.perf_counter()
+        self._around.enter_context(one_thread())
+        self._around.enter_context(seeded(derive_seed(self.seed, "training")))
+        return self
+
+    def goes_on(self, policy: Policy) -> bool:
+        """Evaluate when it is time; False when the policy has passed or the steps are used up."""
+        self._policy = policy
+        out_of_steps = self.env_steps >= self.max_steps
+        if self.env_steps < self._next_evaluation and not out_of_steps:
+            return True
+        self._next_evaluation = self.env_steps + self.evaluate_every
+        evaluation = self._evaluate("evaluation")
+        self.history.evaluations.append((self.env_steps, evaluation.mean))
+        if self._best is None or evaluation.mean >= self._best[0]:
+            self._best = evaluation.mean, copy.deepcopy(policy.state_dict())
+        passed = evaluation.perfect and self._evaluate("confirmation").perfect
+        return not (passed or out_of_steps)
+
+    def record(self, *, env_steps: int, returns: Any = (), **metrics: Any) -> None:
+        """Note `env_steps` new environment steps, the returns of the episodes that ended in them, and any number of figures by name."""
+        self.env_steps += env_steps
+        self.history.episode_returns += [float(value) for value in returns]
+        self.history.episode_ends += [self.env_steps] * len(returns)
+        for name, value in metrics.items():
+            self.history.metrics.setdefault(name, []).append(
+                (self.env_steps, value.item() if isinstance(value, torch.Tensor) else float(value))
+            )
+        if self._progress:
+            self._progress.update(self.env_steps, self.history)
+
+    @property
+    def result(self) -> Result:
+        """What `train()` returns, once the block is left."""
+        if self._result is None:
+            raise RuntimeError("The run is not over: read run.result after the `with` block.")
+        return self._result
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> bool:
+        interrupted = kind is not None and issubclass(kind, KeyboardInterrupt) and self._policy is not None
+        try:
+            if kind is None or interrupted:
+                self._result = self._finish(interrupted)
+        finally:
+            self._around.close()
+            if self._progress:
+                self._progress.close(self.history, solved=self._result is not None and self._result.solved)
+        if interrupted:
+            print(f"Stopped by you. This is the best policy so far: {self._result}")
+        return interrupted
+
+    def _finish(self, interrupted: bool) -> Result:
+        if self._policy is None:
+            raise RuntimeError(f"{self.lesson} ended without training: its loop must ask run.goes_on(policy).")
+        policy = self._policy
+        if self._best is not None:
+            policy.load_state_dict(self._best[1])
+        evaluation = self._evaluate("result")
+        return Result(
+            lesson=self.lesson,
+            env_id=self.spec.id,
+            seed=self.seed,
+            hyperparameters=self.hyperparameters,
+            policy=policy.eval(),
+            history=self.history,
+            env_steps=self.env_steps,
+            seconds=time.perf_counter() - self._started,
+            evaluation=evaluation,
+            interrupted=interrupted,
+        )
+
+    def _evaluate(self, purpose: str) -> Evaluation:
+        """Evaluate in episodes of their own, and as a student would: dropout and the like switched off."""
+        self.evaluations += 1
+        was_training = self._policy.training
+        self._policy.eval()
+        try:
+            return evaluate(self._policy, self.spec.id, seed=derive_seed(self.seed, purpose, self.evaluations))
+        finally:
+            self._policy.train(was_training)
+
+
+class _Progress:
+    """A bar over the environment steps and, in a notebook, the live duration plot below it."""
+
+    def __init__(self, title: str, total: int) -> None:
+        self.bar = None
+        # In a notebook that nobody watches a bar is only a broken widget in the saved file.
+        if somebody_is_watching() or not in_notebook():
+            from tqdm.auto import tqdm
+
+            self.bar = tqdm(total=total, desc=title, unit=" steps", unit_scale=True, leave=True)
+        self.plot = LivePlot(title)
+
+    def update(self, env_steps: int, history: History) -> None:
+        if self.bar is not None:
+            recent = history.episode_returns[-100:]
+            mean = sum(recent) / max(len(recent), 1)
+            self.bar.set_postfix_str(f"mean of the last {len(recent)} episodes {mean:.0f}", refresh=False)
+            self.bar.update(env_steps - self.bar.n)
+        self.plot.update(history)
+
+    def close(self, history: History, *, solved: bool) -> None:
+        if self.bar is not None:
+            # A run that is solved before its steps are used up is complete, and its bar should look it.
+            if solved:
+                self.bar.total = self.bar.n
+            self.bar.refresh()
+            self.bar.close()
+        self.plot.finish(history)

@@ -1,0 +1,231 @@
+"""Films of an agent: record an episode and show it in the notebook, or record some episodes of a training."""
+
+import base64
+import contextlib
+import html
+import io
+import os
+import tempfile
+import warnings
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import gymnasium as gym
+import numpy as np
+
+from cartpole_lessons.environment import check_count, make_env
+from cartpole_lessons.errors import InvalidInput, MissingDependency, RecordingError
+from cartpole_lessons.evaluation import HELD_OUT_SEED
+from cartpole_lessons.files import atomic_write
+from cartpole_lessons.policy import Policy, action_function, check_actions
+from cartpole_lessons.seeding import check_seed, seeded
+
+
+@dataclass(frozen=True)
+class Video:
+    """A film that a notebook can show: H.264 in MP4, with a still picture for places that do not play films."""
+
+    mp4: bytes
+    poster: bytes  #: PNG
+    frames: int
+    fps: int  #: frames per second
+    size: tuple[int, int]  #: width, height [pixels]
+    label: str  #: what is seen, for the caption and for screen readers
+
+    def save(self, path: str | os.PathLike) -> Path:
+        """Write the MP4 to `path`, whole or not at all; `RecordingError` names the folder where that fails."""
+        path = Path(path)
+        try:
+            with atomic_write(path) as file:
+                file.write(self.mp4)
+        except OSError as error:
+            raise _cannot_write(path.parent, error) from None
+        return path
+
+    def to_html(self) -> str:
+        """The film as HTML that needs no other file."""
+        label = html.escape(self.label, quote=True)
+        source = f"data:video/mp4;base64,{base64.b64encode(self.mp4).decode()}"
+        poster = f"data:image/png;base64,{base64.b64encode(self.poster).decode()}"
+        return (
+            f'<figure style="display:inline-block;margin:0 1em 0 0"><video controls loop muted playsinline width="{self.size[0] * 2 // 3}" '
+            f'poster="{poster}" aria-label="{label}"><source src="{source}" type="video/mp4"></video><figcaption>{label}</figcaption></figure>'
+        )
+
+    def _repr_mimebundle_(self, include: object = None, exclude: object = None) -> dict[str, str]:
+        return {"text/html": self.to_html(), "image/png": base64.b64encode(self.poster).decode(), "text/plain": str(self)}
+
+    def __str__(self) -> str:
+        return f"film of {self.frames} frames, {self.frames / self.fps:.1f} s: {self.label}"
+
+    __repr__ = __str__
+
+
+@dataclass(frozen=True)
+class SideBySide:
+    """Films next to each other in a notebook."""
+
+    videos: Sequence[Video]
+
+    def _repr_mimebundle_(self, include: object = None, exclude: object = None) -> dict[str, str]:
+        posters = [_decode_png(video.poster) for video in self.videos]
+        height = min(len(poster) for poster in posters)
+        joined = np.concatenate([poster[:height] for poster in posters], axis=1)
+        return {
+            "text/html": "".join(video.to_html() for video in self.videos),
+            "image/png": base64.b64encode(_encode_png(joined)).decode(),
+            "text/plain": "\n".join(map(str, self.videos)),
+        }
+
+
+def side_by_side(*videos: Video) -> SideBySide:
+    """Show several films in one row."""
+    if not videos:
+        raise InvalidInput("side_by_side needs at least one film: pass what record(...) returned.")
+    return SideBySide(videos)
+
+
+def record(
+    policy: Policy | Callable,
+    env_id: str = "CartPole-v1",
+    *,
+    seed: int = HELD_OUT_SEED,
+    max_steps: int | None = None,
+    label: str | None = None,
+) -> Video:
+    """Film one greedily played episode: a frame of the start and one after each step, so duration + 1 frames.
+
+    max_steps: stop filming after so many steps (None: the episode's end). Global random state is left alone.
+    """
+    act = action_function(policy)
+    if max_steps is not None:
+        max_steps = check_count("max_steps", max_steps)
+    env = make_env(env_id, seed=check_seed(seed), render="rgb_array")
+    batched_space = gym.vector.utils.batch_space(env.action_space, 1)
+    with seeded(seed):
+        try:
+            observation, _ = env.reset()
+            frames, over = [env.render()], False
+            while not over and len(frames) - 1 != max_steps:
+                action = check_actions(act(observation[None]), batched_space)[0]
+                observation, _, terminated, truncated, _ = env.step(action)
+                frames.append(env.render())
+                over = terminated or truncated
+        finally:
+            env.close()
+    return encode(frames, fps=env.metadata["render_fps"], label=label or f"{env_id}: {len(frames) - 1} steps")
+
+
+def encode(frames: Sequence[np.ndarray], *, fps: int, label: str) -> Video:
+    """Frames uint8 (height, width, 3) -> a film that every browser plays (H.264, yuv420p, even size)."""
+    if len(frames) == 0:
+        raise InvalidInput("A film needs at least one frame: render the environment after its reset.")
+    height, width = (side - side % 2 for side in frames[0].shape[:2])  # yuv420p halves both sides
+    with tempfile.TemporaryDirectory(prefix="cartpole-lessons-") as folder:
+        path = Path(folder) / "film.mp4"
+        try:
+            _write_mp4(path, (np.ascontiguousarray(frame[:height, :width]) for frame in frames), (width, height), fps)
+            mp4 = path.read_bytes()
+        except OSError as error:
+            raise _cannot_write(Path(folder).parent, error) from None
+    # A third of the way in, the pole has left its starting position and is still up.
+    poster = _encode_png(frames[len(frames) // 3][:height, :width])
+    return Video(mp4, poster, len(frames), fps, (width, height), label)
+
+
+def _write_mp4(path: Path, frames: Iterable[np.ndarray], size: tuple[int, int], fps: int) -> None:
+    try:
+        import imageio_ffmpeg
+
+        imageio_ffmpeg.get_ffmpeg_exe()
+    except ImportError:
+        raise MissingDependency("Films are encoded by imageio-ffmpeg, which is not installed: run `pip install imageio-ffmpeg`.") from None
+    except RuntimeError:
+        raise MissingDependency(
+            "imageio-ffmpeg finds no ffmpeg program: run `pip install --force-reinstall imageio-ffmpeg`, or `apt-get install -y ffmpeg`."
+        ) from None
+    options = ["-preset", "veryfast", "-crf", "28", "-movflags", "+faststart"]
+    # The course's films are small enough for one thread, and more of them would compete with the student's training.
+    options += ["-threads", "1"]
+    writer = imageio_ffmpeg.write_frames(
+        path,
+        size,
+        fps=fps,
+        codec="libx264",
+        pix_fmt_out="yuv420p",
+        quality=None,
+        macro_block_size=2,
+        ffmpeg_log_level="error",
+        output_params=options,
+    )
+    writer.send(None)
+    with contextlib.closing(writer):
+        for frame in frames:
+            writer.send(frame)
+    if not path.is_file() or path.stat().st_size == 0:
+        raise OSError("ffmpeg wrote nothing")
+
+
+def _encode_png(image: np.ndarray) -> bytes:
+    from PIL import Image
+
+    file = io.BytesIO()
+    # CartPole's frames hold a handful of colours: a palette makes the poster a third of the size.
+    Image.fromarray(image).quantize(32).save(file, format="PNG", optimize=True)
+    return file.getvalue()
+
+
+def _decode_png(png: bytes) -> np.ndarray:
+    from PIL import Image
+
+    return np.asarray(Image.open(io.BytesIO(png)).convert("RGB"))
+
+
+def _cannot_write(folder: Path, error: OSError) -> RecordingError:
+    reason = error.strerror or str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+    return RecordingError(
+        f"The film cannot be written to {folder} ({reason}): free some space there, or choose a folder that you may write to."
+    )
+
+
+def record_training(env: gym.Env, folder: str | os.PathLike, *, every: int = 50) -> gym.Env:
+    """Wrap `env` (made with render="rgb_array") so that every `every`-th episode of a training is filmed into `folder`.
+
+    Gymnasium's RecordVideo does the filming; a film is written at the next `reset()` or at `close()`. Where the folder cannot be written
+    a warning names it, and training goes on without films.
+    """
+    every = check_count("every", every)
+    if env.render_mode != "rgb_array":
+        raise InvalidInput(
+            f"record_training needs frames, but render_mode is {env.render_mode!r}: make the environment with make_env(..., render='rgb_array')."
+        )
+    try:
+        import moviepy  # noqa: F401  (RecordVideo writes with it)
+    except ImportError:
+        raise MissingDependency("Recording a training needs moviepy, which is not installed: run `pip install moviepy`.") from None
+    folder = Path(folder)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        warnings.warn(f"{_cannot_write(folder, error)} Training goes on without films.", stacklevel=2)
+        return env
+    with warnings.catch_warnings():
+        # It is our own folder, and episode numbers in the names tell one film from the next.
+        warnings.filterwarnings("ignore", message=".*Overwriting existing videos.*")
+        return _PatientRecordVideo(env, str(folder), episode_trigger=lambda episode: episode % every == 0)
+
+
+class _PatientRecordVideo(gym.wrappers.RecordVideo):
+    """RecordVideo that loses a film rather than the training when the disk fails."""
+
+    def stop_recording(self) -> None:
+        unfinished = Path(self.video_folder) / f"{self._video_name}.mp4"
+        try:
+            super().stop_recording()
+        except OSError as error:
+            unfinished.unlink(missing_ok=True)
+            self.recorded_frames, self.recording, self._video_name = [], False, None
+            warnings.warn(f"{_cannot_write(Path(self.video_folder), error)} Training goes on without this film.", stacklevel=2)
