@@ -1,16 +1,16 @@
 """Make one CartPole or many, seeded and ready to render, and tell which steps of a vector environment are real."""
 
 import difflib
-import operator
 import warnings
 
 import gymnasium as gym
 import torch
 from gymnasium.vector import AutoresetMode, VectorEnv
 
+from cartpole_lessons.checks import check_choice, check_count, check_seed
 from cartpole_lessons.display import prepare_rendering
 from cartpole_lessons.errors import InvalidInput
-from cartpole_lessons.seeding import check_seed, derive_seed
+from cartpole_lessons.seeding import derive_seed
 
 #: The environments that the lessons use.
 ENV_IDS = ("CartPole-v0", "CartPole-v1")
@@ -45,11 +45,12 @@ def make_env(env_id: str = "CartPole-v1", *, seed: int | None = None, render: st
     return env
 
 
-def make_envs(env_id: str = "CartPole-v1", num_envs: int = 16, *, seed: int | None = None) -> VectorEnv:
+def make_envs(env_id: str = "CartPole-v1", num_envs: int = 16, *, seed: int | None = None, actions: str | None = None) -> VectorEnv:
     """`num_envs` environments that step together, through Gymnasium's own vector entry point where the environment has one.
 
     observations: float32 (num_envs, 4); actions, rewards, terminated, truncated: (num_envs,). Autoreset mode is NEXT_STEP: the
     observation at the end of an episode is its true last one, and the step after it only resets (see `valid_steps`).
+    actions: "discrete" or "continuous" where the caller can only use that kind; another environment is then refused.
     """
     spec = env_spec(env_id)
     num_envs = check_count("num_envs", num_envs)
@@ -60,6 +61,9 @@ def make_envs(env_id: str = "CartPole-v1", num_envs: int = 16, *, seed: int | No
         raise InvalidInput(
             f"{env_id} resets its episodes in another way than NEXT_STEP, which the course's rollouts rely on: use {' or '.join(ENV_IDS)}."
         )
+    kind = "discrete" if isinstance(envs.single_action_space, gym.spaces.Discrete) else "continuous"
+    if actions is not None and check_choice("actions", actions, ("discrete", "continuous")) != kind:
+        raise InvalidInput(f"This learner needs {actions} actions, but those of {env_id} are {kind}: {envs.single_action_space}.")
     if seed is not None:
         if spec.vector_entry_point:
             envs.np_random = gym.utils.seeding.np_random(check_seed(seed))[0]
@@ -67,17 +71,6 @@ def make_envs(env_id: str = "CartPole-v1", num_envs: int = 16, *, seed: int | No
             envs.reset(seed=check_seed(seed))
         envs.action_space.seed(derive_seed(seed, "action space"))
     return envs
-
-
-def check_count(name: str, value: int) -> int:
-    """Return `value` as an int; `InvalidInput` unless it is a whole number of at least 1."""
-    try:
-        count = operator.index(value)
-    except TypeError:
-        count = 0
-    if isinstance(value, bool) or count < 1:
-        raise InvalidInput(f"{name} is a whole number of at least 1, but got {value!r}.")
-    return count
 
 
 def valid_steps(done: torch.Tensor, done_before: torch.Tensor | None = None) -> torch.Tensor:

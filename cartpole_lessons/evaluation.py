@@ -5,10 +5,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from cartpole_lessons.environment import check_count, env_spec, make_envs
+from cartpole_lessons.checks import check_count, check_seed
+from cartpole_lessons.environment import env_spec, make_envs
 from cartpole_lessons.errors import InvalidInput
 from cartpole_lessons.policy import Policy, action_function, check_actions
-from cartpole_lessons.seeding import check_seed, seeded
+from cartpole_lessons.seeding import seeded
 
 #: Where `evaluate` starts unless told otherwise: far from the seeds that people train with.
 HELD_OUT_SEED = 20_260_801

@@ -1,7 +1,6 @@
-"""Randomness in one place: check a seed, derive others from it, and leave the global generators as they were found."""
+"""Randomness in one place: derive seeds from one, and leave the global generators as they were found."""
 
 import contextlib
-import operator
 import random
 from collections.abc import Iterator
 from zlib import crc32
@@ -9,18 +8,7 @@ from zlib import crc32
 import numpy as np
 import torch
 
-from cartpole_lessons.errors import InvalidInput
-
-
-def check_seed(seed: int) -> int:
-    """Return `seed` as an int; `InvalidInput` unless it is a whole number from 0 to 2**32 - 1."""
-    try:
-        value = operator.index(seed)
-    except TypeError:
-        value = -1
-    if isinstance(seed, bool) or not 0 <= value < 2**32:
-        raise InvalidInput(f"A seed is a whole number from 0 to 4294967295, but got {seed!r}: pass for example seed=0.")
-    return value
+from cartpole_lessons.checks import check_seed
 
 
 def derive_seed(seed: int, *purpose: str | int) -> int:

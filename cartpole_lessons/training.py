@@ -18,14 +18,15 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from cartpole_lessons.checkpoints import save_checkpoint
+from cartpole_lessons.checks import check_count, check_seed
 from cartpole_lessons.display import in_notebook, somebody_is_watching
-from cartpole_lessons.environment import check_count, env_spec
+from cartpole_lessons.environment import env_spec
 from cartpole_lessons.errors import MissingDependency
 from cartpole_lessons.evaluation import Evaluation, evaluate
 from cartpole_lessons.files import atomic_write
 from cartpole_lessons.plots import LivePlot
 from cartpole_lessons.policy import Policy
-from cartpole_lessons.seeding import check_seed, derive_seed, seeded
+from cartpole_lessons.seeding import derive_seed, seeded
 
 if TYPE_CHECKING:
     import pandas as pd

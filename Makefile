@@ -1,0 +1,46 @@
+# The course's commands. `make run` is all that a student needs; it sets up .venv on its first call.
+PYTHON ?= python3
+ifeq ($(OS),Windows_NT)
+BIN := .venv/Scripts
+else
+BIN := .venv/bin
+endif
+EXPORTED := $(shell grep -l default_exp notebooks/*.ipynb)
+
+.PHONY: run lab test lint export outputs benchmark badges lock clean
+
+run: .venv/ready  ## execute every lesson at its real settings; pages and films in build/lessons/
+	$(BIN)/python tools/run_lessons.py
+
+lab: .venv/ready  ## open the lessons in JupyterLab
+	$(BIN)/jupyter lab notebooks
+
+test: lint  ## lint, the package's tests, the export check, and every notebook
+	$(BIN)/python -m pytest tests notebooks --nbval-lax --nbval-current-env --nbval-cell-timeout=300 -n 2 --dist loadfile --cov --cov-report=term --cov-fail-under=90
+
+lint: .venv/ready
+	$(BIN)/ruff check . && $(BIN)/ruff format --check .
+
+export: .venv/ready  ## notebooks -> cartpole_lessons/algorithms/
+	for lesson in $(EXPORTED); do $(BIN)/nb-export --lib_path cartpole_lessons $$lesson || exit 1; done
+
+outputs: .venv/ready  ## execute the lessons and write their outputs into notebooks/
+	$(BIN)/python tools/run_lessons.py --in-place
+
+benchmark: .venv/ready  ## train every algorithm on seeds 0-99; figures into cartpole_lessons/results/
+	$(BIN)/python benchmarks/learning.py
+
+badges: .venv/ready  ## pyproject's address and the results -> badges, install cells, the README's table
+	$(BIN)/python tools/badges.py
+
+lock: requirements.txt  ## constraints.txt anew, from an environment that follows requirements.txt alone
+	$(PYTHON) tools/lock.py
+
+.venv/ready: requirements.txt constraints.txt pyproject.toml
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.txt
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
+	$(BIN)/python -c "open('.venv/ready', 'w').close()"
+
+clean:  ## remove what the commands above made
+	rm -rf .venv build dist .pytest_cache .ruff_cache .hypothesis .coverage*

@@ -1,0 +1,130 @@
+"""Execute lessons at their real settings: `make run`, or with --in-place to renew the outputs that are committed.
+
+Without --in-place everything lands in build/lessons/: the executed notebook, an HTML page and the films of each lesson, and a table on
+screen. Exit status 1 when a lesson fails or leaves an agent unsolved.
+"""
+
+import argparse
+import base64
+import re
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import nbformat
+from nbclient import NotebookClient
+from nbclient.exceptions import CellExecutionError
+from nbconvert import HTMLExporter
+from tqdm import tqdm
+
+from cartpole_lessons.training import RESULT_MIME
+
+ROOT = Path(__file__).resolve().parent.parent
+BUILD = ROOT / "build" / "lessons"
+
+
+def find_lessons(names: list[str]) -> list[Path]:
+    """Notebooks whose name starts with one of `names` ("02" is enough), all of them without names."""
+    lessons = sorted((ROOT / "notebooks").glob("[0-9]*.ipynb"))
+    chosen = [lesson for lesson in lessons if not names or any(lesson.stem.startswith(name) for name in names)]
+    if not chosen:
+        sys.exit(f"No lesson is called {' or '.join(names)}: there are {', '.join(lesson.stem for lesson in lessons)}.")
+    return chosen
+
+
+def execute(lesson: Path) -> tuple[nbformat.NotebookNode, float, str | None]:
+    """Run every cell in a fresh kernel and an empty folder; return the notebook, the seconds, and the first error's message."""
+    notebook = nbformat.read(lesson, as_version=4)
+    code_cells = sum(cell.cell_type == "code" for cell in notebook.cells)
+    with (
+        tempfile.TemporaryDirectory(prefix="lesson-") as folder,
+        tqdm(
+            total=code_cells, desc=f"{lesson.stem:<26}", unit="cell", bar_format="{desc} {bar:30} {n_fmt}/{total_fmt} cells {elapsed}"
+        ) as bar,
+    ):
+        client = NotebookClient(
+            notebook,
+            timeout=600,
+            record_timing=False,
+            resources={"metadata": {"path": folder}},
+            on_cell_executed=lambda cell, **_: bar.update(cell.cell_type == "code"),
+        )
+        started = time.perf_counter()
+        try:
+            client.execute()
+        except CellExecutionError as error:
+            return notebook, time.perf_counter() - started, f"{error.ename}: {error.evalue}"
+    return notebook, time.perf_counter() - started, None
+
+
+def results_of(notebook: nbformat.NotebookNode) -> list[dict]:
+    """The figures of every training result that the lesson shows."""
+    outputs = [output for cell in notebook.cells for output in cell.get("outputs", [])]
+    return [output.data[RESULT_MIME] for output in outputs if RESULT_MIME in output.get("data", {})]
+
+
+def save_outputs(notebook: nbformat.NotebookNode, lesson: Path) -> Path:
+    """Write executed notebook, HTML page and films; return the page."""
+    BUILD.mkdir(parents=True, exist_ok=True)
+    nbformat.write(notebook, BUILD / lesson.name)
+    page = BUILD / f"{lesson.stem}.html"
+    html, _ = HTMLExporter().from_notebook_node(notebook, resources={"metadata": {"name": lesson.stem}})
+    page.write_text(html, encoding="utf-8")
+    films = re.findall(r'aria-label="([^"]*)"><source src="data:video/mp4;base64,([^"]*)"', "".join(_html_outputs(notebook)))
+    for number, (label, data) in enumerate(films, start=1):
+        words = re.sub(r"[^a-z0-9]+", "-", label.lower()).strip("-")[:40]
+        (BUILD / f"{lesson.stem}-film{number}-{words}.mp4").write_bytes(base64.b64decode(data))
+    return page
+
+
+def _html_outputs(notebook: nbformat.NotebookNode) -> list[str]:
+    outputs = [output for cell in notebook.cells for output in cell.get("outputs", [])]
+    return [output.data["text/html"] for output in outputs if "text/html" in output.get("data", {})]
+
+
+def clean(notebook: nbformat.NotebookNode) -> nbformat.NotebookNode:
+    """Keep only what a reader needs: no widget state, no execution times, no version of the machine that ran it."""
+    notebook.metadata = nbformat.from_dict(
+        {
+            "kernelspec": {"display_name": "Python 3 (ipykernel)", "language": "python", "name": "python3"},
+            "language_info": {"name": "python"},
+        }
+    )
+    for cell in notebook.cells:
+        cell.metadata.pop("execution", None)
+    return notebook
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("lessons", nargs="*", help="lessons to run, for example 02 (default: all)")
+    parser.add_argument("--in-place", action="store_true", help="write the outputs into notebooks/ instead of build/lessons/")
+    arguments = parser.parse_args()
+
+    rows, good = [], True
+    for lesson in find_lessons(arguments.lessons):
+        notebook, seconds, error = execute(lesson)
+        if error:
+            print(f"{lesson.stem} stopped: {error}", file=sys.stderr)
+            good = False
+        elif arguments.in_place:
+            nbformat.write(clean(notebook), lesson)
+        results = results_of(notebook)
+        good = good and all(result["solved"] for result in results)
+        page = save_outputs(notebook, lesson).relative_to(ROOT) if not arguments.in_place else lesson.relative_to(ROOT)
+        solved = "failed" if error else f"{sum(result['solved'] for result in results)} of {len(results)}" if results else "-"
+        steps = f"{results[-1]['env_steps']:,}" if results else "-"
+        mean = f"{results[-1]['mean_return']:.1f}" if results else "-"
+        rows.append((lesson.stem, f"{seconds:.1f}", solved, steps, mean, str(page)))
+
+    header = ("lesson", "seconds", "solved", "env steps", "mean of 100", "page to open")
+    widths = [max(len(row[column]) for row in [header, *rows]) for column in range(len(header))]
+    print()
+    for row in [header, *rows]:
+        print("  ".join(text.ljust(width) for text, width in zip(row, widths, strict=True)).rstrip())
+    return 0 if good else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
