@@ -22,7 +22,7 @@ lint: .venv/ready
 	$(BIN)/ruff check . && $(BIN)/ruff format --check .
 
 export: .venv/ready  ## notebooks -> cartpole_lessons/algorithms/
-	for lesson in $(EXPORTED); do $(BIN)/nb-export --lib_path cartpole_lessons $$lesson || exit 1; done
+	for lesson in $(EXPORTED); do $(BIN)/nb-export --lib-path cartpole_lessons $$lesson || exit 1; done
 
 outputs: .venv/ready  ## execute the lessons and write their outputs into notebooks/
 	$(BIN)/python tools/run_lessons.py --in-place

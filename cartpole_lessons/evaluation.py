@@ -10,6 +10,7 @@ from cartpole_lessons.environment import env_spec, make_envs
 from cartpole_lessons.errors import InvalidInput
 from cartpole_lessons.policy import Policy, action_function, check_actions
 from cartpole_lessons.seeding import seeded
+from cartpole_lessons.threads import one_thread
 
 #: Where `evaluate` starts unless told otherwise: far from the seeds that people train with.
 HELD_OUT_SEED = 20_260_801
@@ -42,12 +43,13 @@ class Evaluation:
 
     def __str__(self) -> str:
         verdict = "perfect" if self.perfect else "solved" if self.solved else "not solved"
-        return f"mean return {self.mean:.1f} over {len(self.returns)} episodes of {self.env_id}: {verdict}"
+        return f"{verdict}, mean return {self.mean:.1f} in {len(self.returns)} episodes of {self.env_id}"
 
     def _repr_pretty_(self, printer: object, cycle: bool) -> None:
         printer.text(str(self))
 
 
+@one_thread()
 def evaluate(policy: Policy | Callable, env_id: str = "CartPole-v1", episodes: int = 100, seed: int = HELD_OUT_SEED) -> Evaluation:
     """Play `episodes` fresh episodes greedily, all in one vector environment. Global random state is left alone.
 

@@ -48,28 +48,26 @@ def plot_durations(durations: Sequence[float], *, ax: Axes | None = None, title:
     return ax
 
 
-def plot_learning_curves(
-    results: "Sequence[Result]", *, ax: Axes | None = None, label: str = "", color: str = "C0", window: int = 20
-) -> Axes:
-    """Training return against environment steps: one thin line per seed, a point where its training stopped, and the median.
+def plot_learning_curves(results: "Sequence[Result]", *, ax: Axes | None = None, label: str = "", color: str = "C0") -> Axes:
+    """Mean return of the evaluations against environment steps: a thin line per seed, and the median of all.
 
-    The median holds a stopped seed at its last value: an agent that has learned does not forget because its training is over.
+    A line ends where its training stopped, in a dot (solved) or a cross (not). The median holds a stopped seed at its last value: an agent
+    that has learned does not forget because its training is over.
     """
     if not results:
         raise InvalidInput("plot_learning_curves needs at least one result: pass a list such as [train(seed=0), train(seed=1)].")
     if ax is None:
         ax = plt.gca()
-    grid = np.linspace(0, max(result.env_steps for result in results), 200)
+    grid = np.linspace(0, max(result.env_steps for result in results), 300)
     curves = []
     for result in results:
-        ends = np.array(result.history.episode_ends)
-        smooth = moving_average(result.history.episode_returns, window)
-        ax.plot(ends, smooth, color=color, alpha=0.3, linewidth=0.8)
-        ax.plot(ends[-1:], smooth[-1:], "o" if result.solved else "x", color=color, markersize=4)
-        curves.append(np.interp(grid, ends, smooth))
+        env_steps, means = np.array(result.history.evaluations).T
+        ax.plot(env_steps, means, color=color, alpha=0.3, linewidth=0.8)
+        ax.plot(env_steps[-1:], means[-1:], "o" if result.solved else "x", color=color, markersize=4, clip_on=False)
+        curves.append(np.interp(grid, env_steps, means))
     ax.plot(grid, np.median(curves, axis=0), color=color, linewidth=2.5, label=label or f"median of {len(results)} seeds")
-    ax.set(xlabel="environment steps", ylabel=f"return, mean of {window} episodes", xlim=(0, None), ylim=(0, None))
-    ax.legend(loc="upper left")
+    ax.set(xlabel="environment steps", ylabel="mean return, greedy", xlim=(0, None), ylim=(0, None))
+    ax.legend(loc="lower right")
     return ax
 
 

@@ -10,6 +10,7 @@ from gymnasium.vector import VectorEnv
 from cartpole_lessons.environment import valid_steps
 from cartpole_lessons.errors import InvalidInput
 from cartpole_lessons.policy import Policy
+from cartpole_lessons.threads import one_thread
 
 
 @dataclass(frozen=True)
@@ -39,6 +40,7 @@ class Episodes:
         return int(self.mask.sum())
 
 
+@one_thread()
 def collect_episodes(envs: VectorEnv, policy: Policy | Callable) -> Episodes:
     """Reset every environment and let `policy` play each of them to its end, drawing its actions as in training.
 

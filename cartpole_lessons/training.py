@@ -27,6 +27,7 @@ from cartpole_lessons.files import atomic_write
 from cartpole_lessons.plots import LivePlot
 from cartpole_lessons.policy import Policy
 from cartpole_lessons.seeding import derive_seed, seeded
+from cartpole_lessons.threads import one_thread
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -118,7 +119,7 @@ class Result:
         }
 
     def __str__(self) -> str:
-        return f"{self.lesson}, seed {self.seed}: {self.evaluation}, after {self.env_steps:,} environment steps in {self.seconds:.1f} s"
+        return f"{self.lesson}, seed {self.seed}: {self.evaluation}; {self.env_steps:,} steps, {self.seconds:.1f} s"
 
     def _repr_mimebundle_(self, include: object = None, exclude: object = None) -> dict[str, Any]:
         # The second entry is for `make run`, which reads the figures of its table out of the executed lessons.
@@ -126,17 +127,6 @@ class Result:
 
 
 RESULT_MIME = "application/vnd.cartpole-lessons.result+json"
-
-
-@contextlib.contextmanager
-def one_thread() -> Any:
-    """torch on one thread inside the block: for networks this small, handing work to more threads costs more than the work."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(threads)
 
 
 class Run:

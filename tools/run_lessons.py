@@ -46,6 +46,8 @@ def execute(lesson: Path) -> tuple[nbformat.NotebookNode, float, str | None]:
         client = NotebookClient(
             notebook,
             timeout=600,
+            # The kernel otherwise greets the terminal with remarks on its transport.
+            extra_arguments=["--log-level=ERROR"],
             record_timing=False,
             resources={"metadata": {"path": folder}},
             on_cell_executed=lambda cell, **_: bar.update(cell.cell_type == "code"),
