@@ -28,7 +28,7 @@ outputs: .venv/ready  ## execute the lessons and write their outputs into notebo
 	$(BIN)/python tools/run_lessons.py --in-place
 
 benchmark: .venv/ready  ## train every algorithm on seeds 0-99; figures into cartpole_lessons/results/
-	$(BIN)/python benchmarks/learning.py
+	$(BIN)/python benchmarks/learning.py --save
 
 badges: .venv/ready  ## pyproject's address and the results -> badges, install cells, the README's table
 	$(BIN)/python tools/badges.py

@@ -85,12 +85,13 @@ def _html_outputs(notebook: nbformat.NotebookNode) -> list[str]:
     return [output.data["text/html"] for output in outputs if "text/html" in output.get("data", {})]
 
 
-def clean(notebook: nbformat.NotebookNode) -> nbformat.NotebookNode:
-    """Keep only what a reader needs: no widget state, no execution times, no version of the machine that ran it."""
+def clean(notebook: nbformat.NotebookNode, seconds: float) -> nbformat.NotebookNode:
+    """Keep only what a reader needs: no widget state, no version of the machine that ran it; and how long it took, for `make badges`."""
     notebook.metadata = nbformat.from_dict(
         {
             "kernelspec": {"display_name": "Python 3 (ipykernel)", "language": "python", "name": "python3"},
             "language_info": {"name": "python"},
+            "cartpole_lessons": {"seconds": max(5, 5 * round(seconds / 5))},
         }
     )
     for cell in notebook.cells:
@@ -111,7 +112,7 @@ def main() -> int:
             print(f"{lesson.stem} stopped: {error}", file=sys.stderr)
             good = False
         elif arguments.in_place:
-            nbformat.write(clean(notebook), lesson)
+            nbformat.write(clean(notebook, seconds), lesson)
         results = results_of(notebook)
         good = good and all(result["solved"] for result in results)
         page = save_outputs(notebook, lesson).relative_to(ROOT) if not arguments.in_place else lesson.relative_to(ROOT)
