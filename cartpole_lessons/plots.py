@@ -63,7 +63,7 @@ def plot_learning_curves(results: "Sequence[Result]", *, ax: Axes | None = None,
     for result in results:
         env_steps, means = np.array(result.history.evaluations).T
         ax.plot(env_steps, means, color=color, alpha=0.3, linewidth=0.8)
-        ax.plot(env_steps[-1:], means[-1:], "o" if result.solved else "x", color=color, markersize=4, clip_on=False)
+        ax.plot(env_steps[-1:], means[-1:], "o" if result.solved else "x", color=color, markersize=4)
         curves.append(np.interp(grid, env_steps, means))
     ax.plot(grid, np.median(curves, axis=0), color=color, linewidth=2.5, label=label or f"median of {len(results)} seeds")
     ax.set(xlabel="environment steps", ylabel="mean return, greedy", xlim=(0, None), ylim=(0, None))

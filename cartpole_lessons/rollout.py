@@ -35,6 +35,11 @@ class Episodes:
         return self.rewards.sum(0)
 
     @property
+    def ends(self) -> torch.Tensor:
+        """How many steps all environments together had taken when each episode ended, int64 (n,)."""
+        return torch.minimum(self.lengths[:, None], self.lengths).sum(1)
+
+    @property
     def env_steps(self) -> int:
         """Steps taken in all episodes together."""
         return int(self.mask.sum())

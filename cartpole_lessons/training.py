@@ -38,7 +38,7 @@ class History:
     """What happened in a training, and at which environment step. Holds no clock times: same seed, same history."""
 
     episode_returns: list[float] = field(default_factory=list)
-    episode_ends: list[int] = field(default_factory=list)  #: env step at which each episode's data was complete
+    episode_ends: list[int] = field(default_factory=list)  #: env step at which each episode ended
     evaluations: list[tuple[int, float]] = field(default_factory=list)  #: (env step, mean return of 100 greedy episodes)
     metrics: dict[str, list[tuple[int, float]]] = field(default_factory=dict)  #: name -> (env step, value), the loss among them
 
@@ -183,11 +183,16 @@ class Run:
         passed = evaluation.perfect and self._evaluate("confirmation").perfect
         return not (passed or out_of_steps)
 
-    def record(self, *, env_steps: int, returns: Any = (), **metrics: Any) -> None:
-        """Note `env_steps` new environment steps, the returns of the episodes that ended in them, and any number of figures by name."""
+    def record(self, *, env_steps: int, returns: Any = (), ends: Any = None, **metrics: Any) -> None:
+        """Note `env_steps` new environment steps, the episodes that ended in them, and any number of figures by name.
+
+        returns: undiscounted return of each of those episodes. ends: after how many of the new steps each ended (None: after the last).
+        """
+        ends = [env_steps] * len(returns) if ends is None else ends
+        for end, value in sorted((int(end), float(value)) for end, value in zip(ends, returns, strict=True)):
+            self.history.episode_ends.append(self.env_steps + end)
+            self.history.episode_returns.append(value)
         self.env_steps += env_steps
-        self.history.episode_returns += [float(value) for value in returns]
-        self.history.episode_ends += [self.env_steps] * len(returns)
         for name, value in metrics.items():
             self.history.metrics.setdefault(name, []).append(
                 (self.env_steps, value.item() if isinstance(value, torch.Tensor) else float(value))

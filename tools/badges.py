@@ -57,7 +57,10 @@ def lesson_notebook(path: Path) -> str:
 def title_and_summary(path: Path) -> tuple[str, str]:
     """The lesson's heading and the one sentence under it."""
     lines = nbformat.read(path, as_version=4).cells[0].source.splitlines()
-    return lines[0].removeprefix("# "), next(line.removeprefix("> ") for line in lines if line.startswith("> "))
+    summaries = [line.removeprefix("> ") for line in lines if line.startswith("> ")]
+    if len(summaries) != 1:
+        raise SystemExit(f"{path.name} needs one line `> ...` in its first cell that says in a sentence what happens in the lesson.")
+    return lines[0].removeprefix("# "), summaries[0]
 
 
 def lesson_table() -> str:

@@ -1,0 +1,155 @@
+"""The lessons as documents: structure, committed outputs, and the modules that are exported from them."""
+
+import ast
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import nbformat
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+LESSONS = sorted((ROOT / "notebooks").glob("[0-9]*.ipynb"))
+ALGORITHMS = ROOT / "cartpole_lessons" / "algorithms"
+INSTALL_CELL = """\
+try:
+    import cartpole_lessons
+except ModuleNotFoundError:  # on Colab and the like: install the course's lean core
+    %pip install -q "cartpole-lessons @ git+ADDRESS"
+    import cartpole_lessons
+cartpole_lessons.setup()"""
+# What a number in a sentence may be: a seed, a setting or a definition is typed, a result is not.
+MEASUREMENT = re.compile(r"\b\d[\d,.]*\s*(?:s|seconds|ms|milliseconds|minutes|kB|MB|%|percent|per cent|times faster)(?![\w/²])")
+
+pytestmark = pytest.mark.parametrize("path", LESSONS, ids=lambda path: path.stem)
+
+
+@pytest.fixture
+def notebook(path):
+    return nbformat.read(path, as_version=4)
+
+
+def code_cells(notebook):
+    return [cell for cell in notebook.cells if cell.cell_type == "code"]
+
+
+def outputs(notebook):
+    return [output for cell in code_cells(notebook) for output in cell.outputs]
+
+
+def markdown(notebook):
+    return [cell.source for cell in notebook.cells if cell.cell_type == "markdown"]
+
+
+def test_is_valid_and_asks_for_the_kernel_that_everybody_has(notebook):
+    nbformat.validate(notebook)
+    assert (notebook.nbformat, notebook.nbformat_minor) >= (4, 5)
+    assert notebook.metadata.kernelspec.name == "python3"
+
+
+def test_opens_with_title_summary_badges_and_objectives(path, notebook):
+    first = notebook.cells[0].source
+    assert first.startswith(f"# {path.stem[:2]} ")
+    assert re.search(r"^> .+\.$", first, re.MULTILINE)
+    assert "colab.research.google.com" in first
+    assert "mybinder.org" in first
+    assert "**After this lesson you can**" in first
+    assert re.search(r"take about \d+ seconds", first)
+
+
+def test_second_cell_installs_the_core_and_calls_setup(notebook):
+    source = re.sub(r"git\+[^\"]*", "git+ADDRESS", notebook.cells[1].source)
+    assert source == INSTALL_CELL
+
+
+def test_closes_with_what_to_remember_and_a_next_lesson(notebook):
+    last = notebook.cells[-1].source
+    assert last.startswith("## What to remember")
+    assert "**Next:**" in last
+
+
+def test_cell_ids_are_readable_and_therefore_stable(notebook):
+    ids = [cell.id for cell in notebook.cells]
+    assert len(set(ids)) == len(ids)
+    # Jupyter's own ids are eight hexadecimal digits, new ones with every copy.
+    assert [
+        cell_id for cell_id in ids if not re.fullmatch(r"[a-z]+[a-z0-9]*(-[a-z0-9]+)*", cell_id) or re.fullmatch(r"[0-9a-f]{8}", cell_id)
+    ] == []
+
+
+def test_was_executed_once_from_top_to_bottom_without_an_error(notebook):
+    assert [cell.execution_count for cell in code_cells(notebook)] == list(range(1, len(code_cells(notebook)) + 1))
+    assert [output for output in outputs(notebook) if output.output_type == "error"] == []
+
+
+def test_outputs_hold_no_warnings_no_local_paths_and_no_widgets(notebook):
+    texts = [str(output.get("text", "")) + str(output.get("data", {}).get("text/plain", "")) for output in outputs(notebook)]
+    assert [output.text for output in outputs(notebook) if output.get("name") == "stderr"] == []
+    assert [text for text in texts if re.search(r"/home/|/root|/tmp|/work|/Users/|[A-Z]:\\\\|site-packages", text)] == []
+    assert "widgets" not in notebook.metadata
+    assert [output for output in outputs(notebook) if "application/vnd.jupyter.widget-view+json" in output.get("data", {})] == []
+
+
+def test_shows_pictures_small_enough_to_load_quickly(path, notebook):
+    assert [output for output in outputs(notebook) if "image/png" in output.get("data", {})]
+    assert path.stat().st_size < 1_500_000
+
+
+def test_checked_outputs_say_something(notebook):
+    for cell in code_cells(notebook):
+        if "nbval-check-output" in cell.metadata.get("tags", []):
+            assert "".join(output.get("text", "") for output in cell.outputs).strip(), cell.id
+
+
+def test_prose_holds_no_hand_typed_measurement(notebook):
+    derived = re.compile(r"<!-- badges -->.*<!-- /badges -->", re.DOTALL)
+    found = [match for source in markdown(notebook) for match in MEASUREMENT.findall(derived.sub("", source))]
+    assert found == []
+
+
+def test_links_to_other_lessons_are_planned_lessons(path, notebook):
+    planned = {
+        "00_meet_cartpole", "01_hand_made_policies", "02_policy_gradient", "03_reinforce_with_ignite", "04_actor_critic", "05_ppo",
+        "06_dqn", "07_better_dqn", "08_continuous_cartpole", "09_gaussian_reinforce", "10_augmented_random_search",
+        "11_comparing_algorithms", "12_spot_the_bug", "13_scaling_up",
+    }  # fmt: skip
+    linked = {name for source in markdown(notebook) for name in re.findall(r"\]\((\w+)\.ipynb\)", source)}
+    assert linked <= planned
+    assert path.stem in planned
+
+
+def test_exporting_again_changes_nothing(path, tmp_path):
+    source = path.read_text(encoding="utf-8")
+    exported = re.search(r"#\| default_exp algorithms\.(\w+)", source)
+    if exported is None:
+        assert "#| export" not in source
+        return
+    # The generated file names the notebook by its relative path, so the copy keeps the repository's layout.
+    copy = tmp_path / "notebooks" / path.name
+    copy.parent.mkdir()
+    copy.write_text(source, encoding="utf-8")
+    (tmp_path / "pyproject.toml").write_text((ROOT / "pyproject.toml").read_text(encoding="utf-8"), encoding="utf-8")
+    subprocess.run(
+        [
+            sys.executable,
+            "-c",
+            "import sys; from nbdev.export import nb_export; nb_export(sys.argv[1], lib_path='cartpole_lessons')",
+            str(copy),
+        ],
+        cwd=tmp_path,
+        check=True,
+    )
+    module = f"{exported[1]}.py"
+    fresh = (tmp_path / "cartpole_lessons" / "algorithms" / module).read_text(encoding="utf-8")
+    assert fresh == (ALGORITHMS / module).read_text(encoding="utf-8"), "run `make export`"
+
+
+def test_exported_functions_state_shapes_and_types(path):
+    exported = re.search(r"#\| default_exp algorithms\.(\w+)", path.read_text(encoding="utf-8"))
+    if exported is None:
+        return
+    tree = ast.parse((ALGORITHMS / f"{exported[1]}.py").read_text(encoding="utf-8"))
+    public = [node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef | ast.ClassDef) and not node.name.startswith("_")]
+    assert [node.name for node in public if not ast.get_docstring(node)] == []
+    assert [node.name for node in public if isinstance(node, ast.FunctionDef) and node.returns is None] == []
