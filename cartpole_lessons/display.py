@@ -121,19 +121,29 @@ def virtual_display(size: tuple[int, int] = (800, 600)) -> Iterator[object]:
 
     size: width and height [pixels]. `MissingDependency` names the command that installs what is missing.
     """
+    if sys.platform in ("win32", "darwin"):
+        raise NoDisplay("Windows open by themselves on this system: use render='human' without virtual_display().")
     if not _installed("pyvirtualdisplay"):
         raise MissingDependency("A virtual display needs pyvirtualdisplay, which is not installed: run `pip install pyvirtualdisplay`.")
     if shutil.which("Xvfb") is None:
         raise MissingDependency("A virtual display needs the program Xvfb, which is not installed: run `apt-get install -y xvfb`.")
     from pyvirtualdisplay import Display
 
-    with Display(visible=False, size=size) as screen:
+    screen = Display(visible=False, size=size)
+    try:
+        screen.start()
+    except Exception as error:
+        # Each version of pyvirtualdisplay has its own exceptions for this, and all of them mean the same to a student.
+        raise NoDisplay(f"Xvfb is installed but does not start here ({str(error)[:80]!r}): use render='rgb_array'.") from None
+    try:
+        yield screen
+    finally:
         try:
-            yield screen
-        finally:
             # SDL ends the whole process when its X server vanishes, so it lets go of the screen before the server stops.
             pygame = sys.modules.get("pygame")
             if pygame is not None and pygame.display.get_init() and pygame.display.get_driver() == "x11":
                 pygame.display.quit()
+        finally:
+            screen.stop()
     if not has_display():
         _use_dummy_sdl()

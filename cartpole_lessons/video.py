@@ -30,7 +30,7 @@ class Video:
     mp4: bytes
     poster: bytes  #: PNG
     frames: int
-    fps: int  #: frames per second
+    fps: float  #: frames per second
     size: tuple[int, int]  #: width, height [pixels]
     label: str  #: what is seen, for the caption and for screen readers
 
@@ -94,10 +94,12 @@ def record(
     seed: int = HELD_OUT_SEED,
     max_steps: int | None = None,
     label: str | None = None,
+    slow_motion: int = 1,
 ) -> Video:
     """Film one greedily played episode: a frame of the start and one after each step, so duration + 1 frames.
 
-    max_steps: stop filming after so many steps (None: the episode's end). Global random state is left alone.
+    max_steps: stop filming after so many steps (None: the episode's end). slow_motion: how many times slower than life the film plays.
+    Global random state is left alone.
     """
     act = action_function(policy)
     if max_steps is not None:
@@ -115,10 +117,14 @@ def record(
                 over = terminated or truncated
         finally:
             env.close()
-    return encode(frames, fps=env.metadata["render_fps"], label=label or f"{env_id}: {len(frames) - 1} steps")
+    return encode(
+        frames,
+        fps=env.metadata["render_fps"] / check_count("slow_motion", slow_motion),
+        label=label or f"{env_id}: {len(frames) - 1} steps",
+    )
 
 
-def encode(frames: Sequence[np.ndarray], *, fps: int, label: str) -> Video:
+def encode(frames: Sequence[np.ndarray], *, fps: float, label: str) -> Video:
     """Frames uint8 (height, width, 3) -> a film that every browser plays (H.264, yuv420p, even size)."""
     if len(frames) == 0:
         raise InvalidInput("A film needs at least one frame: render the environment after its reset.")
@@ -135,7 +141,7 @@ def encode(frames: Sequence[np.ndarray], *, fps: int, label: str) -> Video:
     return Video(mp4, poster, len(frames), fps, (width, height), label)
 
 
-def _write_mp4(path: Path, frames: Iterable[np.ndarray], size: tuple[int, int], fps: int) -> None:
+def _write_mp4(path: Path, frames: Iterable[np.ndarray], size: tuple[int, int], fps: float) -> None:
     try:
         import imageio_ffmpeg
 

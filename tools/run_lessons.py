@@ -49,6 +49,7 @@ def execute(lesson: Path) -> tuple[nbformat.NotebookNode, float, str | None]:
             # The kernel otherwise greets the terminal with remarks on its transport.
             extra_arguments=["--log-level=ERROR"],
             record_timing=False,
+            coalesce_streams=True,
             resources={"metadata": {"path": folder}},
             on_cell_executed=lambda cell, **_: bar.update(cell.cell_type == "code"),
         )
