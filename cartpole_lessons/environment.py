@@ -18,7 +18,7 @@ ENV_IDS = ("CartPole-v0", "CartPole-v1")
 
 def env_spec(env_id: str) -> gym.envs.registration.EnvSpec:
     """Gymnasium's entry for `env_id` (time limit, reward threshold); `InvalidInput` where there is none."""
-    if env_id not in gym.registry:
+    if not isinstance(env_id, str) or env_id not in gym.registry:
         close = difflib.get_close_matches(str(env_id), ENV_IDS, n=1, cutoff=0.5)
         hint = f"did you mean {close[0]!r}?" if close else f"this course uses {' and '.join(ENV_IDS)}."
         raise InvalidInput(f"There is no environment {env_id!r}: {hint}")

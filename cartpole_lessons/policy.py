@@ -57,9 +57,9 @@ def action_function(policy: Policy | Callable) -> Callable:
     return act
 
 
-def check_actions(actions: np.ndarray, space: spaces.Space) -> np.ndarray:
+def check_actions(actions: np.ndarray | torch.Tensor, space: spaces.Space) -> np.ndarray:
     """Return `actions` as an array that `space`, a batched action space, can execute; `InvalidAction` where it cannot."""
-    array = np.asarray(actions)
+    array = np.asarray(actions.detach().cpu() if isinstance(actions, torch.Tensor) else actions)
     if array.shape != space.shape:
         raise InvalidAction(
             f"The policy returned actions of shape {array.shape}, but {space.shape[0]} observations need shape {space.shape}."

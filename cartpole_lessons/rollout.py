@@ -1,5 +1,6 @@
 """Collect experience: whole episodes of many environments at once, as tensors whose shapes are stated where they are made."""
 
+import functools
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -9,7 +10,7 @@ from gymnasium.vector import VectorEnv
 
 from cartpole_lessons.environment import valid_steps
 from cartpole_lessons.errors import InvalidInput
-from cartpole_lessons.policy import Policy
+from cartpole_lessons.policy import Policy, action_function, check_actions
 from cartpole_lessons.threads import one_thread
 
 
@@ -49,11 +50,13 @@ class Episodes:
 def collect_episodes(envs: VectorEnv, policy: Policy | Callable) -> Episodes:
     """Reset every environment and let `policy` play each of them to its end, drawing its actions as in training.
 
+    policy: has `act(observations, deterministic)`, or is a function of the observations float32 (n, 4) that returns n actions.
     Every environment contributes exactly one episode. Taking the first n episodes that *finish* instead would favour short ones.
     """
     limit = getattr(envs.spec, "max_episode_steps", None)
     if limit is None:
         raise InvalidInput("collect_episodes needs environments with a time limit: make them with make_envs().")
+    act = functools.partial(policy.act, deterministic=False) if hasattr(policy, "act") else action_function(policy)
     n = envs.num_envs
     observations = torch.empty(limit, n, *envs.single_observation_space.shape)
     actions = torch.empty(limit, n, *envs.single_action_space.shape, dtype=_action_dtype(envs))
@@ -66,7 +69,7 @@ def collect_episodes(envs: VectorEnv, policy: Policy | Callable) -> Episodes:
     steps = 0
     while not over.all():
         observations[steps] = torch.from_numpy(current)
-        actions[steps] = policy.act(observations[steps], deterministic=False)
+        actions[steps] = torch.from_numpy(check_actions(act(current), envs.action_space))
         current, reward, ended, cut_off, _ = envs.step(actions[steps].numpy())
         rewards[steps] = torch.from_numpy(reward)
         terminated[steps] = torch.from_numpy(ended)

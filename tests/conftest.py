@@ -1,0 +1,298 @@
+"""What the tests share: policies whose worth is known, a tiny learner, and stand-ins for slow, random or broken surroundings."""
+
+import contextlib
+import os
+import random
+import re
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+
+import gymnasium as gym
+import matplotlib.pyplot as plt
+import numpy as np
+import pytest
+import torch
+from gymnasium.vector import AutoresetMode, VectorEnv
+from torch import nn
+
+from cartpole_lessons import display, training
+from cartpole_lessons.environment import env_spec, make_envs
+from cartpole_lessons.evaluation import Evaluation
+from cartpole_lessons.policy import Policy
+from cartpole_lessons.rollout import collect_episodes
+from cartpole_lessons.training import Run
+
+#: Push to where x + 2 x' + 10 theta + 5 theta' points: by hand, and perfect on CartPole-v1.
+GOOD_DIRECTION = (0.1, 0.2, 1.0, 0.5)
+STILL = np.zeros(4, dtype=np.float32)
+
+
+# Policies and a learner ---------------------------------------------------------------------------------------------------------
+
+
+class LinearPolicy(Policy):
+    """Logits of the two pushes, linear in the observation: small enough to write its weights by hand."""
+
+    def __init__(self, angle_scale: float = 5.0) -> None:
+        super().__init__()
+        self.register_buffer("scale", torch.tensor([1.0, 1.0, angle_scale, 1.0]))
+        self.layer = nn.Linear(4, 2)
+
+    def forward(self, observations):
+        return self.layer(observations * self.scale)
+
+    def actions(self, observations, deterministic):
+        logits = self(observations)
+        return logits.argmax(-1) if deterministic else torch.multinomial(logits.softmax(-1), 1).squeeze(-1)
+
+
+def linear_policy(direction):
+    """A `LinearPolicy` that pushes right where the observation points along `direction`, left elsewhere."""
+    policy = LinearPolicy(angle_scale=1.0)
+    with torch.no_grad():
+        policy.layer.weight[:] = torch.tensor([[0.0] * 4, direction])
+        policy.layer.bias.zero_()
+    return policy
+
+
+def good_controller(observations):
+    """Actions for observations float32 (n, 4), as a plain function: every episode reaches the time limit."""
+    return (observations @ np.array(GOOD_DIRECTION) > 0).astype(np.int64)
+
+
+def always_right(observations):
+    """The pole falls to the left within about ten steps."""
+    return np.ones(len(observations), dtype=np.int64)
+
+
+def train(seed=0, *, env_id="CartPole-v1", max_steps=40_000, progress=False, episodes=8, learning_rate=0.2, angle_scale=5.0):
+    """A learner as the lessons write them: log-probability times normalised return to go, on `Run`."""
+    with Run("conftest", **locals()) as run:
+        envs = make_envs(env_id, episodes, seed=seed)
+        policy = LinearPolicy(angle_scale)
+        optimizer = torch.optim.Adam(policy.parameters(), lr=learning_rate)
+        while run.goes_on(policy):
+            batch = collect_episodes(envs, policy)
+            returns = batch.rewards.flip(0).cumsum(0).flip(0)[batch.mask]
+            advantages = (returns - returns.mean()) / (returns.std() + 1e-8)
+            log_probs = policy(batch.observations[batch.mask]).log_softmax(-1).gather(-1, batch.actions[batch.mask][:, None])[:, 0]
+            loss = -(log_probs * advantages).mean()
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+            run.record(env_steps=batch.env_steps, returns=batch.returns, loss=loss)
+    return run.result
+
+
+@pytest.fixture(scope="session")
+def trained():
+    """One run of the learner, for the tests that only look at a result."""
+    return train(seed=3)
+
+
+# What is promised of many things ------------------------------------------------------------------------------------------------
+
+
+def one_sentence(error, *named):
+    """The text of `error`, or of a warning, which is one sentence that names all of `named`."""
+    text = str(error)
+    assert "\n" not in text
+    assert text[-1] in ".?", text
+    assert re.search(r"[.!?]\)? [A-Z]", text) is None, f"more than one sentence: {text}"
+    for part in named:
+        assert part in text
+    return text
+
+
+@contextlib.contextmanager
+def global_state_untouched():
+    """Put the global generators and torch's threads in a state of our own, and see that the block leaves them there."""
+
+    def state():
+        return random.getstate(), np.random.get_state()[1].tolist(), torch.get_rng_state().tolist(), torch.get_num_threads()  # noqa: NPY002
+
+    threads = torch.get_num_threads()
+    random.seed(11), np.random.seed(12), torch.manual_seed(13)  # noqa: NPY002
+    torch.set_num_threads(2)
+    try:
+        before = state()
+        yield
+        assert state() == before
+    finally:
+        torch.set_num_threads(threads)
+
+
+@pytest.fixture(autouse=True)
+def _same_surroundings():
+    """Whatever a test did to the environment variables and to pyplot is undone."""
+    variables = dict(os.environ)
+    yield
+    os.environ.clear()
+    os.environ.update(variables)
+    plt.close("all")
+    plt.rcdefaults()
+
+
+# Scripted surroundings ----------------------------------------------------------------------------------------------------------
+
+
+class ScriptedEvaluations:
+    """Stands in for `evaluate` inside a `Run`: answers with the next mean (or raises it), and remembers what it was asked."""
+
+    def __init__(self, means):
+        self.means = list(means)
+        self.seeds = []
+        self.weights = []
+        self.was_training = []
+
+    def __call__(self, policy, env_id="CartPole-v1", *, seed):
+        self.seeds.append(seed)
+        self.weights.append({name: tensor.clone() for name, tensor in policy.state_dict().items()})
+        self.was_training.append(policy.training)
+        mean = self.means.pop(0) if len(self.means) > 1 else self.means[0]
+        if not isinstance(mean, int | float):
+            raise mean
+        spec = env_spec(env_id)
+        return Evaluation(env_id, seed, np.full(100, float(mean)), spec.reward_threshold, spec.max_episode_steps)
+
+
+@pytest.fixture
+def evaluations(monkeypatch):
+    """`evaluations(100, 500, ...)`: what the evaluations of the next `Run` say, the last of them again and again."""
+
+    def script(*means):
+        scripted = ScriptedEvaluations(means)
+        monkeypatch.setattr(training, "evaluate", scripted)
+        return scripted
+
+    return script
+
+
+class ScriptedEnvs(VectorEnv):
+    """Vector environments whose episodes have lengths that a test chose, NEXT_STEP like Gymnasium's own.
+
+    lengths[i]: of each episode of environment i, in order (the last one repeats); limit: longer ones are cut off there.
+    Every real step is worth 1, every reset step 0; the observation counts the steps since the reset.
+    """
+
+    def __init__(self, lengths, limit=20):
+        self.num_envs = len(lengths)
+        self.lengths, self.limit = lengths, limit
+        self.metadata = {"autoreset_mode": AutoresetMode.NEXT_STEP}
+        self.spec = SimpleNamespace(max_episode_steps=limit)
+        self.single_observation_space = gym.spaces.Box(-np.inf, np.inf, (4,), np.float32)
+        self.single_action_space = gym.spaces.Discrete(2)
+        self.action_space = gym.vector.utils.batch_space(self.single_action_space, self.num_envs)
+
+    def reset(self, *, seed=None, options=None):
+        self.episode, self.step_count = [0] * self.num_envs, [0] * self.num_envs
+        self.done = [False] * self.num_envs
+        return self._observe(), {}
+
+    def step(self, actions):
+        rewards, terminated, truncated = np.zeros((3, self.num_envs))
+        for i, was_done in enumerate(self.done):
+            if was_done:
+                self.episode[i] += 1
+                self.step_count[i] = 0
+                continue
+            self.step_count[i] += 1
+            rewards[i] = 1
+            terminated[i] = self.step_count[i] == self.lengths[i][min(self.episode[i], len(self.lengths[i]) - 1)]
+            truncated[i] = self.step_count[i] == self.limit
+        self.done = (terminated + truncated).astype(bool)
+        return self._observe(), rewards, terminated.astype(bool), truncated.astype(bool), {}
+
+    def _observe(self):
+        return np.repeat(np.array(self.step_count, dtype=np.float32)[:, None], 4, axis=1)
+
+
+@pytest.fixture
+def missing(monkeypatch):
+    """`missing("pygame")`: as if that module were not installed; `missing(program="Xvfb")`: as if no program were."""
+
+    def make_missing(*modules, program=None):
+        for module in modules:
+            monkeypatch.setitem(sys.modules, module, None)
+        if program is not None:
+            monkeypatch.setenv("PATH", "")
+
+    return make_missing
+
+
+@pytest.fixture
+def no_screen(monkeypatch):
+    """A machine without a display, as Colab, Binder and CI are."""
+    monkeypatch.delenv("DISPLAY", raising=False)
+    monkeypatch.delenv("WAYLAND_DISPLAY", raising=False)
+    monkeypatch.setattr(display, "has_display", lambda: bool(os.environ.get("DISPLAY")))
+
+
+@pytest.fixture
+def unwritable(tmp_path):
+    """A folder that cannot be made nor written, for root neither: its parent is a file."""
+    (tmp_path / "file").touch()
+    return tmp_path / "file" / "folder"
+
+
+@contextlib.contextmanager
+def full_disk(free_bytes):
+    """No file grows beyond `free_bytes` inside the block, neither ours nor those of programs that we start."""
+    resource = pytest.importorskip("resource", reason="a full disk is imitated with POSIX file size limits")
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (free_bytes, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+
+# A real kernel ------------------------------------------------------------------------------------------------------------------
+
+
+class Kernel:
+    """A real Jupyter kernel, in which `run` executes a cell as a front end would."""
+
+    TIMEOUT = 60
+
+    def __init__(self):
+        from jupyter_client.manager import start_new_kernel
+
+        self.manager, self.client = start_new_kernel(kernel_name="python3")
+        self.run(f"import sys; sys.path.insert(0, {str(Path(__file__).parent)!r})")
+
+    def run(self, code, *, watched=True, interrupt_at=None):
+        """The output messages of the cell `code`; `interrupt_at`: press stop when this text has been printed.
+
+        watched: True as JupyterLab does it, False as nbclient, nbconvert and nbval do.
+        """
+        request = self.client.execute(code, allow_stdin=watched)
+        messages = []
+        while not messages or messages[-1]["content"].get("execution_state") != "idle":
+            message = self.client.get_iopub_msg(timeout=self.TIMEOUT)
+            if message["parent_header"].get("msg_id") != request:
+                continue
+            messages.append(message)
+            if interrupt_at is not None and interrupt_at in message["content"].get("text", ""):
+                self.manager.interrupt_kernel()
+                interrupt_at = None
+        return messages
+
+    def close(self):
+        self.client.stop_channels()
+        self.manager.shutdown_kernel(now=True)
+
+
+def printed(messages, name="stdout"):
+    """What the messages of a cell print on `name`."""
+    return "".join(
+        message["content"]["text"] for message in messages if message["msg_type"] == "stream" and message["content"]["name"] == name
+    )
+
+
+@pytest.fixture(scope="session")
+def kernel():
+    kernel = Kernel()
+    yield kernel
+    kernel.close()

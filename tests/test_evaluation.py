@@ -1,0 +1,142 @@
+"""The one definition of "solved", and that reaching a verdict disturbs nothing."""
+
+import json
+
+import gymnasium as gym
+import numpy as np
+import pytest
+import torch
+from conftest import GOOD_DIRECTION, LinearPolicy, always_right, global_state_untouched, good_controller, linear_policy, one_sentence
+
+from cartpole_lessons.environment import make_env
+from cartpole_lessons.errors import InvalidAction, InvalidInput
+from cartpole_lessons.evaluation import HELD_OUT_SEED, Evaluation, evaluate
+
+
+def verdict(returns, env_id="CartPole-v1"):
+    spec = gym.spec(env_id)
+    return Evaluation(env_id, 0, np.array(returns, dtype=float), spec.reward_threshold, spec.max_episode_steps)
+
+
+def random_policy(observations):
+    return np.random.randint(0, 2, len(observations))  # noqa: NPY002  (the global generator is the point)
+
+
+@pytest.mark.parametrize(
+    ("env_id", "returns", "solved", "perfect"),
+    [
+        ("CartPole-v1", [500] * 100, True, True),
+        ("CartPole-v1", [475] * 100, True, False),
+        ("CartPole-v1", [475] * 99 + [474], False, False),
+        ("CartPole-v1", [500] * 99 + [499], True, False),
+        ("CartPole-v1", [195] * 100, False, False),
+        ("CartPole-v0", [200] * 100, True, True),
+        ("CartPole-v0", [195] * 100, True, False),
+        ("CartPole-v0", [195] * 99 + [194], False, False),
+        ("CartPole-v0", [200] * 99 + [199], True, False),
+    ],
+)
+def test_solved_is_the_environments_own_threshold_and_perfect_its_time_limit(env_id, returns, solved, perfect):
+    assert (verdict(returns, env_id).solved, verdict(returns, env_id).perfect) == (solved, perfect)
+
+
+@pytest.mark.parametrize(("env_id", "threshold", "limit"), [("CartPole-v0", 195, 200), ("CartPole-v1", 475, 500)])
+def test_a_good_controller_is_perfect_and_a_bad_one_not_solved(env_id, threshold, limit):
+    good, bad = evaluate(good_controller, env_id), evaluate(always_right, env_id)
+    assert (good.reward_threshold, good.max_episode_steps) == (threshold, limit)
+    assert good.returns.tolist() == [limit] * 100
+    assert good.solved
+    assert good.perfect
+    assert not bad.solved
+    assert not bad.perfect
+    assert bad.mean < 15
+
+
+def test_each_return_is_that_of_one_episode_played_alone():
+    evaluation = evaluate(always_right, episodes=20, seed=4)
+    starts = gym.make_vec("CartPole-v1", num_envs=20).reset(seed=4)[0]
+    for start, expected in zip(starts, evaluation.returns, strict=True):
+        env = make_env()
+        env.reset()
+        env.unwrapped.state = start.astype(np.float64)
+        total, over = 0, False
+        while not over:
+            _, reward, terminated, truncated, _ = env.step(1)
+            total, over = total + reward, terminated or truncated
+        assert total == expected
+
+
+def test_policies_are_played_greedily():
+    policy = LinearPolicy()
+    asked = []
+    policy.actions = lambda observations, deterministic: asked.append(deterministic) or observations[:, 2].gt(0).long()
+    evaluate(policy, episodes=2)
+    assert set(asked) == {True}
+
+
+def test_same_seed_same_verdict_and_other_seeds_other_episodes():
+    first, second, other = (evaluate(random_policy, episodes=20, seed=seed) for seed in (1, 1, 2))
+    assert first.returns.tolist() == second.returns.tolist() != other.returns.tolist()
+
+
+def test_unless_told_otherwise_it_plays_100_held_out_episodes_of_version_1():
+    evaluation = evaluate(always_right)
+    assert (evaluation.env_id, evaluation.seed, len(evaluation.returns)) == ("CartPole-v1", HELD_OUT_SEED, 100)
+
+
+@pytest.mark.parametrize("policy", [random_policy, linear_policy(GOOD_DIRECTION)], ids=["function", "network"])
+def test_global_random_state_and_threads_are_left_alone(policy):
+    with global_state_untouched():
+        evaluate(policy, episodes=3)
+
+
+def test_they_are_left_alone_when_the_policy_fails_too():
+    with global_state_untouched(), pytest.raises(InvalidAction):
+        evaluate(lambda observations: np.random.random(len(observations)))  # noqa: NPY002
+
+
+@pytest.mark.parametrize("episodes", [0, -5, 1.5, "100", True])
+def test_a_bad_number_of_episodes_is_named(episodes):
+    with pytest.raises(InvalidInput) as caught:
+        evaluate(always_right, episodes=episodes)
+    one_sentence(caught.value, "episodes", repr(episodes))
+
+
+def test_a_bad_seed_an_unknown_environment_and_no_policy_are_named():
+    for keywords, named in [({"seed": -1}, "-1"), ({"env_id": "CartPole-v9"}, "'CartPole-v9'"), ({"policy": 7}, "int")]:
+        with pytest.raises(InvalidInput) as caught:
+            evaluate(**{"policy": always_right, **keywords})
+        one_sentence(caught.value, named)
+
+
+def test_an_environment_of_which_nothing_can_be_said_is_refused():
+    with pytest.raises(InvalidInput) as caught:
+        evaluate(always_right, "Pendulum-v1")  # it has no reward threshold
+    one_sentence(caught.value, "Pendulum-v1", "reward threshold")
+
+
+@pytest.mark.parametrize(
+    ("policy", "named"),
+    [
+        (lambda observations: np.full(len(observations), np.nan), "float64"),
+        (lambda observations: np.full(len(observations), 2), "2"),
+        (lambda observations: 1, "()"),
+        (lambda observations: observations[:, 2] > 0, "bool"),
+        (lambda observations: torch.randn(len(observations), 2, requires_grad=True), "(100, 2)"),
+    ],
+    ids=["nan", "out of range", "scalar", "bool", "logits"],
+)
+def test_a_policy_that_returns_an_invalid_action_is_told_so(policy, named):
+    with pytest.raises(InvalidAction) as caught:
+        evaluate(policy)
+    one_sentence(caught.value, named)
+
+
+def test_it_reads_as_one_line_also_in_a_notebook(kernel):
+    evaluation = verdict([500] * 99 + [0])
+    assert str(evaluation) == "solved, mean return 495.0 in 100 episodes of CartPole-v1"
+    assert str(verdict([500])).startswith("perfect, ")
+    assert str(verdict([9])).startswith("not solved, ")
+    messages = kernel.run("from conftest import always_right; from cartpole_lessons.evaluation import evaluate; evaluate(always_right)")
+    (shown,) = [message["content"]["data"] for message in messages if message["msg_type"] == "execute_result"]
+    assert json.dumps(shown).count("not solved, mean return") == 1

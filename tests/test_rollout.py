@@ -1,0 +1,141 @@
+"""Whole episodes, one of each environment: nothing of what autoreset starts afterwards gets into them."""
+
+import hypothesis.strategies as st
+import numpy as np
+import pytest
+import torch
+from conftest import (
+    GOOD_DIRECTION,
+    LinearPolicy,
+    ScriptedEnvs,
+    always_right,
+    global_state_untouched,
+    good_controller,
+    linear_policy,
+    one_sentence,
+)
+from hypothesis import given, settings
+
+from cartpole_lessons.environment import make_env, make_envs
+from cartpole_lessons.errors import InvalidAction, InvalidInput
+from cartpole_lessons.rollout import collect_episodes
+from cartpole_lessons.seeding import seeded
+
+LIMIT = 20
+#: Of up to 5 environments: the lengths of the episodes that each would play, more than fit before the longest first one ends.
+lengths = st.lists(st.lists(st.integers(1, LIMIT + 5), min_size=1, max_size=4), min_size=1, max_size=5)
+
+
+@given(lengths)
+def test_the_mask_is_true_while_the_first_episode_lasts(lengths):
+    episodes = collect_episodes(ScriptedEnvs(lengths, LIMIT), linear_policy(GOOD_DIRECTION))
+    first = [min(own[0], LIMIT) for own in lengths]
+    slow = [[t < length for length in first] for t in range(max(first))]
+    assert episodes.mask.tolist() == slow
+    assert episodes.lengths.tolist() == first
+    assert episodes.returns.tolist() == first
+    assert episodes.env_steps == sum(first)
+
+
+@given(lengths)
+def test_truncated_episodes_are_told_from_terminated_ones(lengths):
+    episodes = collect_episodes(ScriptedEnvs(lengths, LIMIT), linear_policy(GOOD_DIRECTION))
+    # An episode whose pole falls in the very step of the time limit is terminated: there is nothing after it to hope for.
+    assert episodes.terminated.tolist() == [own[0] <= LIMIT for own in lengths]
+    assert episodes.truncated.tolist() == [own[0] > LIMIT for own in lengths]
+
+
+@given(lengths)
+def test_rewards_and_observations_are_those_of_the_first_episode(lengths):
+    episodes = collect_episodes(ScriptedEnvs(lengths, LIMIT), linear_policy(GOOD_DIRECTION))
+    assert torch.equal(episodes.rewards, episodes.mask.float())
+    # These environments count: the policy sees 0 at the start, then 1, and so on to the episode's end.
+    for i, length in enumerate(episodes.lengths):
+        assert episodes.observations[:length, i, 0].tolist() == list(range(length))
+
+
+@settings(max_examples=20, deadline=None)
+@given(st.integers(0, 2**31), st.integers(1, 5), st.floats(-1, 1), st.floats(-1, 1))
+def test_replaying_the_actions_one_environment_at_a_time_gives_the_same_episodes(seed, num_envs, angle, speed):
+    policy = linear_policy((0.0, 0.0, angle, speed))
+    with seeded(seed):
+        episodes = collect_episodes(make_envs("CartPole-v0", num_envs, seed=seed), policy)
+    for i in range(num_envs):
+        env = make_env("CartPole-v0")
+        env.reset()
+        env.unwrapped.state = episodes.observations[0, i].double().numpy()
+        for t in range(episodes.lengths[i]):
+            np.testing.assert_allclose(env.unwrapped.state, episodes.observations[t, i], rtol=1e-3, atol=1e-4)
+            _, _, terminated, truncated, _ = env.step(int(episodes.actions[t, i]))
+            if t < episodes.lengths[i] - 1:
+                assert not terminated
+                assert not truncated
+        assert (terminated, truncated and not terminated) == (episodes.terminated[i], episodes.truncated[i])
+
+
+def test_shapes_and_dtypes_are_those_promised():
+    episodes = collect_episodes(make_envs("CartPole-v1", 6, seed=0), LinearPolicy())
+    steps = int(episodes.lengths.max())
+    assert (episodes.observations.shape, episodes.observations.dtype) == ((steps, 6, 4), torch.float32)
+    assert (episodes.actions.shape, episodes.actions.dtype) == ((steps, 6), torch.int64)
+    assert (episodes.rewards.shape, episodes.rewards.dtype) == ((steps, 6), torch.float32)
+    assert (episodes.mask.shape, episodes.mask.dtype) == ((steps, 6), torch.bool)
+    assert (episodes.terminated.shape, episodes.truncated.shape) == ((6,), (6,))
+    assert (episodes.lengths.dtype, episodes.returns.dtype) == (torch.int64, torch.float32)
+    assert type(episodes.env_steps) is int
+
+
+@pytest.mark.parametrize(("env_id", "limit"), [("CartPole-v0", 200), ("CartPole-v1", 500)])
+def test_a_balanced_pole_is_truncated_at_the_time_limit(env_id, limit):
+    episodes = collect_episodes(make_envs(env_id, 3, seed=0), linear_policy([100 * weight for weight in GOOD_DIRECTION]))
+    assert episodes.lengths.tolist() == [limit] * 3
+    assert episodes.truncated.all()
+    assert not episodes.terminated.any()
+
+
+def test_forces_are_collected_as_forces():
+    pendulums = make_envs("Pendulum-v1", 2, seed=0)
+    episodes = collect_episodes(pendulums, lambda observations: np.full((2, 1), 0.5, dtype=np.float32))
+    assert (episodes.actions.shape, episodes.actions.dtype) == ((200, 2, 1), torch.float32)
+    assert (episodes.actions == 0.5).all()
+
+
+def test_a_plain_function_can_play_too():
+    episodes = collect_episodes(make_envs("CartPole-v1", 3, seed=0), good_controller)
+    assert episodes.lengths.tolist() == [500] * 3
+
+
+def test_actions_are_drawn_as_in_training():
+    policy, envs = LinearPolicy(), make_envs("CartPole-v1", 8, seed=0)
+    episodes = collect_episodes(envs, policy)
+    greedy = policy.act(episodes.observations[episodes.mask])
+    assert not torch.equal(greedy, episodes.actions[episodes.mask])
+
+
+def test_every_call_plays_new_episodes():
+    envs = make_envs("CartPole-v1", 4, seed=0)
+    first, second = (collect_episodes(envs, always_right) for _ in range(2))
+    assert not torch.equal(first.observations[0], second.observations[0])
+
+
+def test_torchs_threads_are_as_many_as_before():
+    with global_state_untouched(), seeded(0):
+        collect_episodes(make_envs("CartPole-v1", 4, seed=0), LinearPolicy())
+
+
+@pytest.mark.parametrize(
+    ("actions", "named"),
+    [(np.array([0.4, 0.6]), "float64"), (np.array([0, 2]), "2"), (np.array([1]), "(1,)"), (np.full(2, np.nan), "float64")],
+)
+def test_an_action_that_the_environment_cannot_execute_is_named(actions, named):
+    with pytest.raises(InvalidAction) as caught:
+        collect_episodes(make_envs("CartPole-v1", 2, seed=0), lambda observations: actions)
+    one_sentence(caught.value, named)
+
+
+def test_environments_without_a_time_limit_are_refused():
+    envs = ScriptedEnvs([[3]])
+    envs.spec = None
+    with pytest.raises(InvalidInput) as caught:
+        collect_episodes(envs, linear_policy(GOOD_DIRECTION))
+    one_sentence(caught.value, "time limit", "make_envs()")

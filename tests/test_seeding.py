@@ -1,0 +1,136 @@
+"""Seeds, the streams derived from them, and the global generators that stay as they were found."""
+
+import random
+
+import hypothesis.strategies as st
+import numpy as np
+import pytest
+import torch
+from conftest import global_state_untouched, one_sentence
+from hypothesis import given
+
+from cartpole_lessons.checks import check_choice, check_count, check_seed
+from cartpole_lessons.errors import InvalidInput
+from cartpole_lessons.seeding import derive_seed, seeded
+from cartpole_lessons.threads import one_thread
+
+seeds = st.integers(0, 2**32 - 1)
+purposes = st.tuples(st.text(min_size=1), st.integers(1, 10_000))
+
+
+def draw():
+    return random.random(), np.random.random(), torch.rand(1).item()  # noqa: NPY002
+
+
+@pytest.mark.parametrize("seed", [0, 7, 2**32 - 1, np.int64(7), np.uint32(7)])
+def test_a_seed_is_any_whole_number_from_0_to_4294967295(seed):
+    checked = check_seed(seed)
+    assert checked == seed
+    assert type(checked) is int
+
+
+@pytest.mark.parametrize("seed", [-1, 2**32, 1.0, np.float32(3), "0", None, True, False, [0]])
+def test_anything_else_is_no_seed_and_is_named(seed):
+    with pytest.raises(InvalidInput) as caught:
+        check_seed(seed)
+    one_sentence(caught.value, repr(seed), "pass for example seed=0")
+
+
+@pytest.mark.parametrize("count", [0, -3, 2.5, "4", None, True])
+def test_a_count_that_is_no_whole_number_of_at_least_1_is_named_with_its_argument(count):
+    with pytest.raises(InvalidInput) as caught:
+        check_count("episodes", count)
+    one_sentence(caught.value, "episodes", repr(count))
+    assert check_count("episodes", np.int64(3)) == 3
+
+
+def test_a_choice_that_is_not_offered_is_named_with_all_that_are():
+    with pytest.raises(InvalidInput) as caught:
+        check_choice("method", "magic", ("blended_targets", "score_function"))
+    one_sentence(caught.value, "method", "'magic'", "'blended_targets'", "'score_function'")
+    assert check_choice("method", "score_function", ("blended_targets", "score_function")) == "score_function"
+
+
+@given(seeds, purposes)
+def test_a_derived_seed_is_a_seed_and_the_same_every_time(seed, purpose):
+    assert check_seed(derive_seed(seed, *purpose)) == derive_seed(seed, *purpose)
+
+
+@given(seeds)
+def test_seeds_for_different_purposes_differ_from_each_other_and_from_their_origin(seed):
+    derived = [derive_seed(seed, purpose, number) for purpose in ("evaluation", "confirmation", "result") for number in range(1, 50)]
+    derived += [seed, derive_seed(seed, "training"), derive_seed(seed, "action space")]
+    # Two of 150 random 32-bit numbers are equal once in 400,000 times: Hypothesis does not get there.
+    assert len(set(derived)) == len(derived)
+
+
+@pytest.mark.parametrize("seed", [-1, True, "3"])
+def test_deriving_from_or_drawing_with_something_that_is_no_seed_is_refused(seed):
+    with pytest.raises(InvalidInput):
+        derive_seed(seed, "purpose")
+    with pytest.raises(InvalidInput), seeded(seed):
+        pass
+
+
+def test_inside_seeded_python_numpy_and_torch_draw_from_the_seed():
+    with seeded(5):
+        first = draw()
+    draw()
+    with seeded(5):
+        assert draw() == first
+    with seeded(6):
+        assert not set(draw()) & set(first)
+
+
+def test_seeded_leaves_the_global_generators_as_they_were():
+    with global_state_untouched(), seeded(5):
+        draw()
+
+
+def test_seeded_leaves_them_as_they_were_after_an_error_too():
+    with global_state_untouched(), pytest.raises(ZeroDivisionError), seeded(5):
+        draw()[0] / 0
+
+
+def test_seeded_blocks_nest():
+    with seeded(1):
+        draw()
+        undisturbed = draw()
+    with seeded(1):
+        draw()
+        with seeded(2):
+            draw()
+        assert draw() == undisturbed
+
+
+@pytest.mark.parametrize(
+    ("module", "in_use", "read", "write"),
+    [
+        (torch.cuda, (torch.cuda, "is_initialized"), "get_rng_state_all", "set_rng_state_all"),
+        (torch.mps, (torch.backends.mps, "is_available"), "get_rng_state", "set_rng_state"),
+    ],
+    ids=["cuda", "mps"],
+)
+def test_a_gpu_in_use_gets_its_generator_back_too(monkeypatch, module, in_use, read, write):
+    state, written = object(), []
+    monkeypatch.setattr(*in_use, lambda: True)
+    monkeypatch.setattr(module, read, lambda: state)
+    monkeypatch.setattr(module, write, written.append)
+    monkeypatch.setattr(torch, "manual_seed", lambda seed: None)  # would seed the GPU that is not there
+    with seeded(0):
+        assert written == []
+    assert written == [state]
+
+
+def test_a_gpu_that_is_not_in_use_is_not_started(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "get_rng_state_all", lambda: pytest.fail("this would start the GPU"))
+    with seeded(0):
+        pass
+
+
+def test_one_thread_inside_the_block_and_as_many_as_before_after_it():
+    with global_state_untouched():
+        with one_thread():
+            assert torch.get_num_threads() == 1
+        with pytest.raises(ZeroDivisionError), one_thread():
+            _ = 1 / 0
