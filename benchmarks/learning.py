@@ -47,7 +47,9 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("rows", nargs="*", metavar="ROW", help=f"which of {', '.join(ROWS)} (default: all)")
     parser.add_argument("--seeds", type=int, default=100, help="train on seeds 0 to SEEDS-1 (default: 100)")
-    parser.add_argument("--save", action="store_true", help="write the figures to cartpole_lessons/results/, from where the README takes them")
+    parser.add_argument(
+        "--save", action="store_true", help="write the figures to cartpole_lessons/results/, from where the README takes them"
+    )
     arguments = parser.parse_args()
     unknown = set(arguments.rows) - set(ROWS)
     if unknown or arguments.seeds < 1:
