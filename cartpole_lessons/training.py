@@ -8,6 +8,7 @@ import contextlib
 import copy
 import csv
 import io
+import operator
 import os
 import time
 from dataclasses import dataclass, field
@@ -177,9 +178,9 @@ class Run:
             return True
         self._next_evaluation = self.env_steps + self.evaluate_every
         evaluation = self._evaluate("evaluation")
-        self.history.evaluations.append((self.env_steps, evaluation.mean))
         if self._best is None or evaluation.mean >= self._best[0]:
             self._best = evaluation.mean, copy.deepcopy(policy.state_dict())
+        self.history.evaluations.append((self.env_steps, evaluation.mean))
         passed = evaluation.perfect and self._evaluate("confirmation").perfect
         return not (passed or out_of_steps)
 
@@ -188,11 +189,13 @@ class Run:
 
         returns: undiscounted return of each of those episodes. ends: after how many of the new steps each ended (None: after the last).
         """
+        env_steps, before = operator.index(env_steps), self.env_steps
         ends = [env_steps] * len(returns) if ends is None else ends
-        for end, value in sorted((int(end), float(value)) for end, value in zip(ends, returns, strict=True)):
-            self.history.episode_ends.append(self.env_steps + end)
-            self.history.episode_returns.append(value)
+        episodes = [(before + int(end), float(value)) for end, value in zip(ends, returns, strict=True)]
         self.env_steps += env_steps
+        for end, value in sorted(episodes, key=operator.itemgetter(0)):
+            self.history.episode_ends.append(end)
+            self.history.episode_returns.append(value)
         for name, value in metrics.items():
             self.history.metrics.setdefault(name, []).append(
                 (self.env_steps, value.item() if isinstance(value, torch.Tensor) else float(value))
@@ -211,7 +214,14 @@ class Run:
         interrupted = kind is not None and issubclass(kind, KeyboardInterrupt) and self._policy is not None
         try:
             if kind is None or interrupted:
-                self._result = self._finish(interrupted)
+                try:
+                    self._result = self._finish(interrupted)
+                except KeyboardInterrupt:
+                    # The last evaluation takes a noticeable part of a short run: stopping there must not lose it. Twice is meant.
+                    if interrupted:
+                        raise
+                    interrupted = True
+                    self._result = self._finish(interrupted)
         finally:
             self._around.close()
             if self._progress:
@@ -224,6 +234,8 @@ class Run:
         if self._policy is None:
             raise RuntimeError(f"{self.lesson} ended without training: its loop must ask run.goes_on(policy).")
         policy = self._policy
+        # Ctrl-C may have come between the two lists.
+        del self.history.episode_ends[len(self.history.episode_returns) :]
         if self._best is not None:
             policy.load_state_dict(self._best[1])
         evaluation = self._evaluate("result")

@@ -21,6 +21,7 @@ from cartpole_lessons.environment import env_spec, make_envs
 from cartpole_lessons.evaluation import Evaluation
 from cartpole_lessons.policy import Policy
 from cartpole_lessons.rollout import collect_episodes
+from cartpole_lessons.seeding import seeded
 from cartpole_lessons.training import Run
 
 #: Push to where x + 2 x' + 10 theta + 5 theta' points: by hand, and perfect on CartPole-v1.
@@ -49,8 +50,8 @@ class LinearPolicy(Policy):
 
 def linear_policy(direction):
     """A `LinearPolicy` that pushes right where the observation points along `direction`, left elsewhere."""
-    policy = LinearPolicy(angle_scale=1.0)
-    with torch.no_grad():
+    with torch.no_grad(), seeded(0):
+        policy = LinearPolicy(angle_scale=1.0)
         policy.layer.weight[:] = torch.tensor([[0.0] * 4, direction])
         policy.layer.bias.zero_()
     return policy
@@ -110,7 +111,12 @@ def global_state_untouched():
     """Put the global generators and torch's threads in a state of our own, and see that the block leaves them there."""
 
     def state():
-        return random.getstate(), np.random.get_state()[1].tolist(), torch.get_rng_state().tolist(), torch.get_num_threads()  # noqa: NPY002
+        return {
+            "random": random.getstate(),
+            "numpy.random": np.random.get_state()[1].tolist(),  # noqa: NPY002
+            "torch": torch.get_rng_state().tolist(),
+            "torch's threads": torch.get_num_threads(),
+        }
 
     threads = torch.get_num_threads()
     random.seed(11), np.random.seed(12), torch.manual_seed(13)  # noqa: NPY002
@@ -118,7 +124,8 @@ def global_state_untouched():
     try:
         before = state()
         yield
-        assert state() == before
+        after = state()
+        assert [name for name in before if after[name] != before[name]] == [], "changed"
     finally:
         torch.set_num_threads(threads)
 
