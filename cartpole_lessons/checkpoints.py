@@ -18,6 +18,7 @@ import torch
 from cartpole_lessons.errors import CheckpointError
 from cartpole_lessons.files import atomic_write
 from cartpole_lessons.policy import Policy
+from cartpole_lessons.seeding import seeded
 
 FORMAT = "cartpole-lessons checkpoint 1"
 #: No lesson's policy comes near this; a file that claims more would only fill the memory.
@@ -49,6 +50,12 @@ def save_checkpoint(
 ) -> Path:
     """Write `policy` to `path`, whole or not at all: a file that was there stays until the new one is complete."""
     path = Path(path)
+    weights = {f"weights/{name}": tensor.detach().cpu().numpy() for name, tensor in policy.state_dict().items()}
+    unstorable = [f"{name}={value!r}" for name, value in hyperparameters.items() if not _is_json(value)]
+    if unstorable:
+        raise CheckpointError(
+            f"Hyperparameters are stored as JSON, which cannot hold {', '.join(unstorable)}: pass plain numbers, texts or lists."
+        )
     metadata = {
         "format": FORMAT,
         "lesson": lesson,
@@ -56,12 +63,9 @@ def save_checkpoint(
         "seed": seed,
         "hyperparameters": hyperparameters,
         "mean_return": mean_return,
+        "entries": sorted(weights),  # the zip format notices an altered entry, but not one that is gone
     }
-    try:
-        text = json.dumps(metadata, allow_nan=False)
-    except (TypeError, ValueError) as error:
-        raise CheckpointError(f"Hyperparameters are stored as JSON, which cannot hold one of these: {error}.") from None
-    weights = {f"weights/{name}": tensor.detach().cpu().numpy() for name, tensor in policy.state_dict().items()}
+    text = json.dumps(metadata, allow_nan=False)
     try:
         with atomic_write(path) as file:
             np.savez(file, metadata=np.frombuffer(text.encode(), dtype=np.uint8), **weights)
@@ -86,8 +90,8 @@ def load_checkpoint(path: str | os.PathLike) -> Checkpoint:
         metadata = json.loads(arrays.pop("metadata").tobytes())
         if metadata["format"] != FORMAT:
             raise ValueError(f"its format is {metadata['format']!r}")
-        if not isinstance(metadata["hyperparameters"], dict) or not all(name.startswith("weights/") for name in arrays):
-            raise ValueError("its parts have unexpected names")
+        if not isinstance(metadata["hyperparameters"], dict) or metadata["entries"] != sorted(arrays):
+            raise ValueError("parts of it are missing or have unexpected names")
         weights = {name.removeprefix("weights/"): torch.from_numpy(array.copy()) for name, array in arrays.items()}
         return Checkpoint(
             path,
@@ -100,8 +104,10 @@ def load_checkpoint(path: str | os.PathLike) -> Checkpoint:
         )
     # A damaged archive fails in as many ways as there are bytes in it, MemoryError and NotImplementedError among them.
     except Exception as error:
+        # The first sentence is enough: in its second one NumPy may advise to load the pickle that it found.
+        reason = str(error).split(". ")[0].splitlines()[0][:100] if str(error).strip() else type(error).__name__
         raise CheckpointError(
-            f"{path} is not a whole checkpoint of this course ({str(error).splitlines()[0][:100] if str(error) else type(error).__name__}): "
+            f"{path} is not a whole checkpoint of this course ({reason}): "
             "it was cut short, altered, or made by another program; save it again."
         ) from None
 
@@ -120,10 +126,19 @@ def load_policy(path: str | os.PathLike, policy_class: type[Policy]) -> Policy:
         )
     named = inspect.signature(policy_class).parameters
     try:
-        policy = policy_class(**{name: value for name, value in checkpoint.hyperparameters.items() if name in named})
+        with seeded(0):  # a new network draws its first weights
+            policy = policy_class(**{name: value for name, value in checkpoint.hyperparameters.items() if name in named})
         policy.load_state_dict(checkpoint.weights)
     except (RuntimeError, TypeError, ValueError):
         raise CheckpointError(
             f"The weights in {path} (lesson {checkpoint.lesson!r}) do not fit {policy_class.__name__}: use the policy class that they were saved from."
         ) from None
-    return policy
+    return policy.eval()
+
+
+def _is_json(value: object) -> bool:
+    try:
+        json.dumps(value, allow_nan=False)
+    except (TypeError, ValueError):
+        return False
+    return True

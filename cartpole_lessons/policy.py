@@ -24,7 +24,8 @@ class Policy(nn.Module):
     def act(self, observations: np.ndarray | torch.Tensor, deterministic: bool = True) -> np.ndarray | torch.Tensor:
         """Observations float32 (n, 4) or (4,) [m, m/s, rad, rad/s] -> actions (n,) or a scalar, without gradients.
 
-        NumPy in, NumPy out; tensors in, tensors out. `InvalidInput` on any other shape or dtype, and on NaN or infinity.
+        NumPy in, NumPy out; tensors in, tensors out. `InvalidInput` on any other shape or dtype, and on NaN or infinity;
+        `InvalidAction` where the weights are NaN or infinite and nothing can be drawn.
         """
         batch = (
             torch.from_numpy(observations) if isinstance(observations, np.ndarray) and observations.dtype == np.float32 else observations
@@ -41,7 +42,12 @@ class Policy(nn.Module):
             raise InvalidInput(
                 "Observations hold NaN or infinity: look at the environment's last step, or at what was done to its observations."
             )
-        chosen = self.actions(batch if batch.ndim == 2 else batch[None], deterministic)
+        try:
+            chosen = self.actions(batch if batch.ndim == 2 else batch[None], deterministic)
+        except RuntimeError:  # torch draws nothing from probabilities that are NaN
+            if all(weights.isfinite().all() for weights in self.parameters()):
+                raise
+            raise InvalidAction("The policy's weights have become NaN or infinite: look for a learning rate that is too high.") from None
         if batch.ndim == 1:
             chosen = chosen[0]
         return chosen if isinstance(observations, torch.Tensor) else chosen.numpy()[()]

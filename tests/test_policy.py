@@ -111,6 +111,22 @@ def test_infinities_that_cancel_are_refused_too(policy):
         policy.act(np.array([np.inf, -np.inf, 0, 0], dtype=np.float32))
 
 
+def test_weights_that_became_nan_are_told_with_their_likely_cause(observations):
+    policy = LinearPolicy()
+    with torch.no_grad():
+        policy.layer.weight[0, 0] = np.nan
+    with pytest.raises(InvalidAction) as caught:
+        policy.act(observations, deterministic=False)
+    one_sentence(caught.value, "NaN", "learning rate")
+
+
+def test_an_error_of_the_policy_itself_is_passed_on(observations):
+    policy = LinearPolicy()
+    policy.layer = torch.nn.Linear(3, 2)
+    with pytest.raises(RuntimeError, match="shapes cannot be multiplied"):
+        policy.act(observations)
+
+
 def test_a_policy_without_actions_says_what_to_write():
     class Unfinished(Policy):
         pass

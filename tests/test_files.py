@@ -1,0 +1,84 @@
+"""Files that are written whole or not at all."""
+
+import os
+import stat
+import sys
+
+import pytest
+from conftest import full_disk
+
+from cartpole_lessons.files import atomic_write
+
+
+def names(folder):
+    return sorted(path.name for path in folder.iterdir())
+
+
+def test_the_file_is_there_when_the_block_is_left_and_not_before(tmp_path):
+    path = tmp_path / "file"
+    with atomic_write(path) as file:
+        file.write(b"first")
+        file.flush()
+        assert not path.exists()
+    assert path.read_bytes() == b"first"
+    assert names(tmp_path) == ["file"]
+
+
+def test_missing_folders_are_made(tmp_path):
+    with atomic_write(tmp_path / "a" / "b" / "file") as file:
+        file.write(b"content")
+    assert (tmp_path / "a" / "b" / "file").read_bytes() == b"content"
+
+
+def test_a_path_may_be_a_string(tmp_path):
+    with atomic_write(str(tmp_path / "file")) as file:
+        file.write(b"content")
+    assert names(tmp_path) == ["file"]
+
+
+@pytest.mark.parametrize("error", [OSError, KeyboardInterrupt])
+def test_what_stood_there_before_is_untouched_by_an_error(tmp_path, error):
+    path = tmp_path / "file"
+    path.write_bytes(b"before")
+
+    def write_half():
+        with atomic_write(path) as file:
+            file.write(b"half")
+            raise error
+
+    with pytest.raises(error):
+        write_half()
+    assert path.read_bytes() == b"before"
+    assert names(tmp_path) == ["file"]
+
+
+def test_what_stood_there_before_is_untouched_by_a_full_disk(tmp_path):
+    path = tmp_path / "file"
+    path.write_bytes(b"before")
+
+    def write_much():
+        with full_disk(1_000), atomic_write(path) as file:
+            file.write(bytes(100_000))
+
+    with pytest.raises(OSError, match=r"large|space"):
+        write_much()
+    assert path.read_bytes() == b"before"
+    assert names(tmp_path) == ["file"]
+
+
+def test_a_folder_that_cannot_be_made_is_an_os_error(unwritable):
+    with pytest.raises(OSError, match="file"), atomic_write(unwritable / "file"):
+        pytest.fail("there is nothing to write to")
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no such modes")
+@pytest.mark.parametrize("mask", [0o022, 0o077])
+def test_it_can_be_read_by_whom_any_new_file_can(tmp_path, mask):
+    before = os.umask(mask)
+    try:
+        with atomic_write(tmp_path / "file"):
+            pass
+        assert os.umask(mask) == mask
+    finally:
+        os.umask(before)
+    assert stat.S_IMODE((tmp_path / "file").stat().st_mode) == 0o666 & ~mask
