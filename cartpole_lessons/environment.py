@@ -8,12 +8,13 @@ import torch
 from gymnasium.vector import AutoresetMode, VectorEnv
 
 from cartpole_lessons.checks import check_choice, check_count, check_seed
+from cartpole_lessons.continuous import CONTINUOUS_CARTPOLE
 from cartpole_lessons.display import prepare_rendering
 from cartpole_lessons.errors import InvalidInput
 from cartpole_lessons.seeding import derive_seed
 
 #: The environments that the lessons use.
-ENV_IDS = ("CartPole-v0", "CartPole-v1")
+ENV_IDS = ("CartPole-v0", "CartPole-v1", CONTINUOUS_CARTPOLE)
 
 
 def env_spec(env_id: str) -> gym.envs.registration.EnvSpec:
@@ -48,8 +49,9 @@ def make_env(env_id: str = "CartPole-v1", *, seed: int | None = None, render: st
 def make_envs(env_id: str = "CartPole-v1", num_envs: int = 16, *, seed: int | None = None, actions: str | None = None) -> VectorEnv:
     """`num_envs` environments that step together, through Gymnasium's own vector entry point where the environment has one.
 
-    observations: float32 (num_envs, 4); actions, rewards, terminated, truncated: (num_envs,). Autoreset mode is NEXT_STEP: the
-    observation at the end of an episode is its true last one, and the step after it only resets (see `valid_steps`).
+    observations: float32 (num_envs, 4); actions: (num_envs,), or (num_envs, 1) where they are continuous; rewards, terminated,
+    truncated: (num_envs,). Autoreset mode is NEXT_STEP: the observation at the end of an episode is its true last one, and the step
+    after it only resets (see `valid_steps`).
     actions: "discrete" or "continuous" where the caller can only use that kind; another environment is then refused.
     """
     spec = env_spec(env_id)
