@@ -22,6 +22,7 @@ RESULTS = Path(__file__).resolve().parent.parent / "cartpole_lessons" / "results
 ROWS = {
     "policy_gradient": ("policy_gradient", {"method": "score_function"}),
     "policy_gradient-blended_targets": ("policy_gradient", {"method": "blended_targets"}),
+    "reinforce": ("reinforce", {}),
 }
 
 

@@ -26,10 +26,13 @@ def env_spec(env_id: str) -> gym.envs.registration.EnvSpec:
     return gym.registry[env_id]
 
 
-def make_env(env_id: str = "CartPole-v1", *, seed: int | None = None, render: str | None = None) -> gym.Env:
+def make_env(
+    env_id: str = "CartPole-v1", *, seed: int | None = None, render: str | None = None, actions: str | None = None
+) -> gym.Env:
     """One environment. Its first `reset()` needs no seed: it starts as `reset(seed=seed)` would.
 
     render: None, "rgb_array" (frames as uint8 (400, 600, 3), no screen needed) or "human" (a window).
+    actions: "discrete" or "continuous" where the caller can only use that kind; another environment is then refused.
     """
     env_spec(env_id)
     if render not in (None, "rgb_array", "human"):
@@ -40,6 +43,7 @@ def make_env(env_id: str = "CartPole-v1", *, seed: int | None = None, render: st
         # v0 is taught on purpose, beside v1; the reminder that v1 exists would greet every student.
         warnings.filterwarnings("ignore", message=".*out of date.*")
         env = gym.make(env_id, render_mode=render)
+    _check_kind(env_id, env.action_space, actions)
     if seed is not None:
         env.unwrapped.np_random = gym.utils.seeding.np_random(check_seed(seed))[0]
         env.action_space.seed(derive_seed(seed, "action space"))
@@ -63,9 +67,7 @@ def make_envs(env_id: str = "CartPole-v1", num_envs: int = 16, *, seed: int | No
         raise InvalidInput(
             f"{env_id} resets its episodes in another way than NEXT_STEP, which the course's rollouts rely on: use {' or '.join(ENV_IDS)}."
         )
-    kind = "discrete" if isinstance(envs.single_action_space, gym.spaces.Discrete) else "continuous"
-    if actions is not None and check_choice("actions", actions, ("discrete", "continuous")) != kind:
-        raise InvalidInput(f"This learner needs {actions} actions, but those of {env_id} are {kind}: {envs.single_action_space}.")
+    _check_kind(env_id, envs.single_action_space, actions)
     if seed is not None:
         if spec.vector_entry_point:
             envs.np_random = gym.utils.seeding.np_random(check_seed(seed))[0]
@@ -73,6 +75,13 @@ def make_envs(env_id: str = "CartPole-v1", num_envs: int = 16, *, seed: int | No
             envs.reset(seed=check_seed(seed))
         envs.action_space.seed(derive_seed(seed, "action space"))
     return envs
+
+
+def _check_kind(env_id: str, action_space: gym.Space, wanted: str | None) -> None:
+    """`InvalidInput` where a learner wants one kind of actions and the environment has the other."""
+    kind = "discrete" if isinstance(action_space, gym.spaces.Discrete) else "continuous"
+    if wanted is not None and check_choice("actions", wanted, ("discrete", "continuous")) != kind:
+        raise InvalidInput(f"This learner needs {wanted} actions, but those of {env_id} are {kind}: {action_space}.")
 
 
 def valid_steps(done: torch.Tensor, done_before: torch.Tensor | None = None) -> torch.Tensor:
