@@ -134,7 +134,7 @@ def virtual_display(size: tuple[int, int] = (800, 600)) -> Iterator[object]:
         screen.start()
     except Exception as error:
         # Each version of pyvirtualdisplay has its own exceptions for this, and all of them mean the same to a student.
-        raise NoDisplay(f"Xvfb is installed but does not start here ({str(error)[:80]!r}): use render='rgb_array'.") from None
+        raise NoDisplay(f"Xvfb is installed but does not start here ({str(error).split('. ')[0]!r}): use render='rgb_array'.") from None
     try:
         yield screen
     finally:

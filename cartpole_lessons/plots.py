@@ -54,8 +54,12 @@ def plot_learning_curves(results: "Sequence[Result]", *, ax: Axes | None = None,
     A line ends where its training stopped, in a dot (solved) or a cross (not). The median holds a stopped seed at its last value: an agent
     that has learned does not forget because its training is over.
     """
+    # A run that was stopped before its first evaluation has nothing to show.
+    results = [result for result in results if result.history.evaluations]
     if not results:
-        raise InvalidInput("plot_learning_curves needs at least one result: pass a list such as [train(seed=0), train(seed=1)].")
+        raise InvalidInput(
+            "plot_learning_curves needs at least one result with an evaluation: pass a list such as [train(seed=0), train(seed=1)]."
+        )
     if ax is None:
         ax = plt.gca()
     grid = np.linspace(0, max(result.env_steps for result in results), 300)

@@ -5,6 +5,8 @@ import contextlib
 import html
 import io
 import os
+import shutil
+import struct
 import tempfile
 import warnings
 from collections.abc import Callable, Iterable, Sequence
@@ -102,6 +104,7 @@ def record(
     Global random state is left alone.
     """
     act = action_function(policy)
+    slow_motion = check_count("slow_motion", slow_motion)
     if max_steps is not None:
         max_steps = check_count("max_steps", max_steps)
     env = make_env(env_id, seed=check_seed(seed), render="rgb_array")
@@ -117,11 +120,7 @@ def record(
                 over = terminated or truncated
         finally:
             env.close()
-    return encode(
-        frames,
-        fps=env.metadata["render_fps"] / check_count("slow_motion", slow_motion),
-        label=label or f"{env_id}: {len(frames) - 1} steps",
-    )
+    return encode(frames, fps=env.metadata["render_fps"] / slow_motion, label=label or f"{env_id}: {len(frames) - 1} steps")
 
 
 def encode(frames: Sequence[np.ndarray], *, fps: float, label: str) -> Video:
@@ -129,29 +128,24 @@ def encode(frames: Sequence[np.ndarray], *, fps: float, label: str) -> Video:
     if len(frames) == 0:
         raise InvalidInput("A film needs at least one frame: render the environment after its reset.")
     height, width = (side - side % 2 for side in frames[0].shape[:2])  # yuv420p halves both sides
-    with tempfile.TemporaryDirectory(prefix="cartpole-lessons-") as folder:
-        path = Path(folder) / "film.mp4"
-        try:
+    try:
+        with tempfile.TemporaryDirectory(prefix="cartpole-lessons-") as folder:
+            path = Path(folder) / "film.mp4"
             _write_mp4(path, (np.ascontiguousarray(frame[:height, :width]) for frame in frames), (width, height), fps)
             mp4 = path.read_bytes()
-        except OSError as error:
-            raise _cannot_write(Path(folder).parent, error) from None
+        if not _is_whole(mp4):
+            raise OSError("ffmpeg wrote only a part of it")
+    except OSError as error:
+        raise _cannot_write(Path(tempfile.gettempdir()), error) from None
     # A third of the way in, the pole has left its starting position and is still up.
     poster = _encode_png(frames[len(frames) // 3][:height, :width])
     return Video(mp4, poster, len(frames), fps, (width, height), label)
 
 
 def _write_mp4(path: Path, frames: Iterable[np.ndarray], size: tuple[int, int], fps: float) -> None:
-    try:
-        import imageio_ffmpeg
+    _check_ffmpeg()
+    import imageio_ffmpeg
 
-        imageio_ffmpeg.get_ffmpeg_exe()
-    except ImportError:
-        raise MissingDependency("Films are encoded by imageio-ffmpeg, which is not installed: run `pip install imageio-ffmpeg`.") from None
-    except RuntimeError:
-        raise MissingDependency(
-            "imageio-ffmpeg finds no ffmpeg program: run `pip install --force-reinstall imageio-ffmpeg`, or `apt-get install -y ffmpeg`."
-        ) from None
     options = ["-preset", "veryfast", "-crf", "28", "-movflags", "+faststart"]
     # The course's films are small enough for one thread, and more of them would compete with the student's training.
     options += ["-threads", "1"]
@@ -170,8 +164,36 @@ def _write_mp4(path: Path, frames: Iterable[np.ndarray], size: tuple[int, int], 
     with contextlib.closing(writer):
         for frame in frames:
             writer.send(frame)
-    if not path.is_file() or path.stat().st_size == 0:
-        raise OSError("ffmpeg wrote nothing")
+
+
+def _check_ffmpeg() -> None:
+    """`MissingDependency` where there is no ffmpeg program; its message holds the command that installs one."""
+    try:
+        import imageio_ffmpeg
+
+        program = imageio_ffmpeg.get_ffmpeg_exe()
+    except ImportError:
+        raise MissingDependency("Films are encoded by imageio-ffmpeg, which is not installed: run `pip install imageio-ffmpeg`.") from None
+    except RuntimeError:
+        program = ""
+    if shutil.which(program) is None:
+        raise MissingDependency(
+            "imageio-ffmpeg finds no ffmpeg program: run `pip install --force-reinstall imageio-ffmpeg`, or `apt-get install -y ffmpeg`."
+        )
+
+
+def _is_whole(mp4: bytes) -> bool:
+    """Whether the boxes of an MP4 file fill it to its end and the film's index (moov) is one of them.
+
+    imageio-ffmpeg does not pass ffmpeg's exit status on, and what is left of a film when the disk fills up is a file like any other.
+    Source: ISO/IEC 14496-12, section 4.2 (each box starts with its size, 4 bytes, and its name, 4 bytes).
+    """
+    position, names = 0, set()
+    while position + 8 <= len(mp4):
+        size, name = struct.unpack_from(">I4s", mp4, position)
+        names.add(name)
+        position += max(size, 8)
+    return position == len(mp4) and b"moov" in names
 
 
 def _encode_png(image: np.ndarray) -> bytes:
@@ -199,8 +221,8 @@ def _cannot_write(folder: Path, error: OSError) -> RecordingError:
 def record_training(env: gym.Env, folder: str | os.PathLike, *, every: int = 50) -> gym.Env:
     """Wrap `env` (made with render="rgb_array") so that every `every`-th episode of a training is filmed into `folder`.
 
-    Gymnasium's RecordVideo does the filming; a film is written at the next `reset()` or at `close()`. Where the folder cannot be written
-    a warning names it, and training goes on without films.
+    Gymnasium's RecordVideo does the filming; a film is written at the next `reset()` or at `close()`, and has duration + 1 frames. Where
+    it cannot be written a warning names the folder, and training goes on without it.
     """
     every = check_count("every", every)
     if env.render_mode != "rgb_array":
@@ -208,9 +230,10 @@ def record_training(env: gym.Env, folder: str | os.PathLike, *, every: int = 50)
             f"record_training needs frames, but render_mode is {env.render_mode!r}: make the environment with make_env(..., render='rgb_array')."
         )
     try:
-        import moviepy  # noqa: F401  (RecordVideo writes with it)
+        import moviepy  # noqa: F401  (RecordVideo insists on it)
     except ImportError:
         raise MissingDependency("Recording a training needs moviepy, which is not installed: run `pip install moviepy`.") from None
+    _check_ffmpeg()
     folder = Path(folder)
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -226,13 +249,16 @@ def record_training(env: gym.Env, folder: str | os.PathLike, *, every: int = 50)
 
 
 class _PatientRecordVideo(gym.wrappers.RecordVideo):
-    """RecordVideo that loses a film rather than the training when the disk fails."""
+    """RecordVideo that loses a film rather than the training when the disk fails.
+
+    It encodes the frames as `record` does: moviepy would leave out the last one, on which the pole falls, at some lengths
+    (https://github.com/Zulko/moviepy/issues/2507), and would not notice a full disk.
+    """
 
     def stop_recording(self) -> None:
-        unfinished = Path(self.video_folder) / f"{self._video_name}.mp4"
+        path = Path(self.video_folder) / f"{self._video_name}.mp4"
+        frames, self.recorded_frames, self.recording, self._video_name = self.recorded_frames, [], False, None
         try:
-            super().stop_recording()
-        except OSError as error:
-            unfinished.unlink(missing_ok=True)
-            self.recorded_frames, self.recording, self._video_name = [], False, None
-            warnings.warn(f"{_cannot_write(Path(self.video_folder), error)} Training goes on without this film.", stacklevel=2)
+            encode(frames, fps=self.frames_per_sec, label=path.stem).save(path)
+        except RecordingError as error:
+            warnings.warn(f"{error} Training goes on without this film.", stacklevel=2)

@@ -38,6 +38,13 @@ def test_the_mask_is_true_while_the_first_episode_lasts(lengths):
 
 
 @given(lengths)
+def test_an_episode_ends_when_all_environments_together_have_taken_so_many_steps(lengths):
+    episodes = collect_episodes(ScriptedEnvs(lengths, LIMIT), linear_policy(GOOD_DIRECTION))
+    assert episodes.ends.tolist() == [int(episodes.mask[:length].sum()) for length in episodes.lengths]
+    assert episodes.ends.max() == episodes.env_steps
+
+
+@given(lengths)
 def test_truncated_episodes_are_told_from_terminated_ones(lengths):
     episodes = collect_episodes(ScriptedEnvs(lengths, LIMIT), linear_policy(GOOD_DIRECTION))
     # An episode whose pole falls in the very step of the time limit is terminated: there is nothing after it to hope for.

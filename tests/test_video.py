@@ -1,0 +1,430 @@
+"""Films: they play everywhere, say what they show, and never cost a training."""
+
+import base64
+import io
+import warnings
+from html.parser import HTMLParser
+
+import gymnasium as gym
+import imageio_ffmpeg
+import numpy as np
+import pytest
+from conftest import GOOD_DIRECTION, always_right, full_disk, global_state_untouched, good_controller, linear_policy, one_sentence
+from PIL import Image
+
+from cartpole_lessons.environment import make_env
+from cartpole_lessons.errors import InvalidAction, InvalidInput, MissingDependency, RecordingError
+from cartpole_lessons.evaluation import HELD_OUT_SEED, evaluate
+from cartpole_lessons.video import encode, record, record_training, side_by_side
+
+NOISE = np.random.default_rng(0).integers(0, 256, (40, 64, 96, 3), dtype=np.uint8)
+
+
+def decode(path):
+    """What ffmpeg finds in a film: its properties, and its frames uint8 (n, height, width, 3)."""
+    reader = imageio_ffmpeg.read_frames(str(path))
+    properties = next(reader)
+    width, height = properties["size"]
+    return properties, np.array([np.frombuffer(frame, dtype=np.uint8).reshape(height, width, 3) for frame in reader])
+
+
+def decode_film(film, folder):
+    return decode(film.save(folder / "decoded.mp4"))
+
+
+@pytest.fixture(scope="module")
+def film():
+    return record(always_right, seed=1, label="falls")
+
+
+def play(env, episodes):
+    """Lengths of `episodes` episodes of pushing to the right, the environment left open in the middle of no film."""
+    lengths = []
+    for _ in range(episodes):
+        env.reset()
+        lengths.append(0)
+        over = False
+        while not over:
+            _, _, terminated, truncated, _ = env.step(1)
+            lengths[-1] += 1
+            over = terminated or truncated
+    return lengths
+
+
+# One film
+
+
+def test_a_film_has_a_frame_of_the_start_and_one_after_each_step(film, tmp_path):
+    env = make_env(seed=1)
+    properties, frames = decode_film(film, tmp_path)
+    assert len(frames) == film.frames == play(env, 1)[0] + 1
+    assert properties["fps"] == film.fps == 50
+    # The first frame is the start: what the environment itself renders there, but for the compression.
+    start = make_env(seed=1, render="rgb_array")
+    start.reset()
+    assert np.abs(frames[0].astype(int) - start.render()).mean() < 5
+    assert np.abs(frames[-1].astype(int) - start.render()).mean() > np.abs(frames[0].astype(int) - start.render()).mean()
+
+
+def test_a_film_plays_in_every_browser(film, tmp_path):
+    properties, _ = decode_film(film, tmp_path)
+    assert properties["codec"] == "h264"
+    assert properties["pix_fmt"].startswith("yuv420p")
+    assert properties["size"] == film.size == (600, 400)
+    # The index comes before the pictures, so that a browser shows the first ones before it has all.
+    assert 0 < film.mp4.find(b"moov") < film.mp4.find(b"mdat")
+
+
+def test_a_whole_balanced_episode_is_a_small_film(tmp_path):
+    film = record(linear_policy(GOOD_DIRECTION))
+    assert film.frames == 501
+    assert len(decode_film(film, tmp_path)[1]) == 501
+    assert len(film.mp4) < 60_000
+    assert str(film) == repr(film) == "film of 501 frames, 10.0 s: CartPole-v1: 500 steps"
+
+
+def test_filming_stops_after_max_steps_and_version_0_at_its_own_limit():
+    assert record(good_controller, max_steps=5).frames == 6
+    assert record(always_right, max_steps=400).frames < 20
+    assert record(good_controller, "CartPole-v0").frames == 201
+
+
+def test_slow_motion_stretches_the_film(film):
+    slow = record(always_right, seed=1, slow_motion=5)
+    assert slow.frames == film.frames
+    assert slow.fps == film.fps / 5
+
+
+def test_the_filmed_episode_is_the_one_of_the_seed():
+    assert record(always_right, seed=3).mp4 == record(always_right, seed=3).mp4 != record(always_right, seed=4).mp4
+    # Unless told otherwise, one of those episodes that `evaluate` holds out.
+    assert record(always_right).mp4 == record(always_right, seed=HELD_OUT_SEED).mp4
+    assert evaluate(always_right).seed == HELD_OUT_SEED
+
+
+def test_global_random_state_is_left_alone(tmp_path):
+    with global_state_untouched():
+        record(lambda observations: np.random.randint(0, 2, len(observations)), max_steps=3)  # noqa: NPY002
+    with global_state_untouched():
+        env = record_training(make_env(seed=0, render="rgb_array"), tmp_path, every=1)
+        play(env, 1)
+        env.close()
+
+
+@pytest.mark.parametrize(("height", "width"), [(41, 64), (40, 65), (41, 65)])
+def test_frames_of_odd_size_lose_a_row_or_a_column(tmp_path, height, width):
+    film = encode(np.zeros((3, height, width, 3), dtype=np.uint8) + 200, fps=10, label="grey")
+    properties, frames = decode_film(film, tmp_path)
+    assert film.size == properties["size"] == (64, 40)
+    assert len(frames) == 3
+    assert Image.open(io.BytesIO(film.poster)).size == (64, 40)
+    assert np.abs(frames.astype(int) - 200).max() < 5
+
+
+def test_one_frame_is_a_film():
+    assert encode(NOISE[:1], fps=10, label="still").frames == 1
+
+
+def test_no_frame_is_none():
+    with pytest.raises(InvalidInput) as caught:
+        encode([], fps=10, label="")
+    one_sentence(caught.value, "at least one frame")
+
+
+def test_the_poster_is_a_picture_of_the_film(film):
+    poster = Image.open(io.BytesIO(film.poster))
+    assert (poster.format, poster.size) == ("PNG", film.size)
+    assert len(poster.convert("RGB").getcolors()) > 3
+
+
+# What a notebook gets
+
+
+class Elements(HTMLParser):
+    """The tags of a piece of HTML with their attributes, and its text."""
+
+    def __init__(self, source):
+        super().__init__()
+        self.tags, self.text = [], ""
+        self.feed(source)
+
+    def handle_starttag(self, tag, attributes):
+        self.tags.append((tag, dict(attributes)))
+
+    def handle_data(self, data):
+        self.text += data
+
+    def of(self, tag):
+        return [attributes for name, attributes in self.tags if name == tag]
+
+
+def content_of(data_url, kind):
+    head, _, data = data_url.partition(",")
+    assert head == f"data:{kind};base64"
+    return base64.b64decode(data, validate=True)
+
+
+def test_the_film_is_embedded_with_poster_controls_and_a_label(film):
+    (player,) = Elements(film.to_html()).of("video")
+    assert {"controls", "loop", "muted", "playsinline"} <= set(player)
+    assert player["aria-label"] == "falls"
+    assert content_of(player["poster"], "image/png") == film.poster
+    (source,) = Elements(film.to_html()).of("source")
+    assert source["type"] == "video/mp4"
+    assert content_of(source["src"], "video/mp4") == film.mp4
+
+
+def test_places_that_strip_films_show_the_poster_and_others_the_text(film):
+    bundle = film._repr_mimebundle_()
+    assert set(bundle) == {"text/html", "image/png", "text/plain"}
+    assert bundle["text/html"] == film.to_html()
+    assert base64.b64decode(bundle["image/png"]) == film.poster
+    assert bundle["text/plain"] == str(film)
+    assert "falls" in str(film)
+
+
+@pytest.mark.parametrize("label", ["<script>alert(1)</script>", '" onplay="alert(1)', "a & b's <b>", "</figcaption><img src=x>"])
+def test_a_label_is_shown_and_never_run(label):
+    elements = Elements(encode(NOISE[:2], fps=10, label=label).to_html())
+    assert [tag for tag, _ in elements.tags] == ["figure", "video", "source", "figcaption"]
+    assert elements.of("video")[0]["aria-label"] == label
+    assert "onplay" not in elements.of("video")[0]
+    assert elements.text == label
+
+
+def test_a_cell_shows_one_film_and_side_by_side_shows_several(kernel):
+    kernel.run("from conftest import always_right; from cartpole_lessons.video import record, side_by_side")
+    for code, players in [("record(always_right, max_steps=2)", 1), ("side_by_side(*[record(always_right, max_steps=2)] * 3)", 3)]:
+        (data,) = [message["content"]["data"] for message in kernel.run(code) if message["msg_type"] == "execute_result"]
+        assert set(data) == {"text/html", "image/png", "text/plain"}
+        assert len(Elements(data["text/html"]).of("video")) == players
+        assert Image.open(io.BytesIO(base64.b64decode(data["image/png"]))).size == (600 * players, 400)
+
+
+def test_films_of_different_heights_stand_side_by_side():
+    low, high = encode(NOISE[:2, :40], fps=10, label="low"), encode(NOISE[:2], fps=10, label="high")
+    bundle = side_by_side(low, high)._repr_mimebundle_()
+    assert Image.open(io.BytesIO(base64.b64decode(bundle["image/png"]))).size == (2 * 96, 40)
+    assert bundle["text/plain"] == f"{low}\n{high}"
+
+
+def test_no_films_side_by_side_are_refused():
+    with pytest.raises(InvalidInput) as caught:
+        side_by_side()
+    one_sentence(caught.value, "record(...)")
+
+
+# What can go wrong with one film
+
+
+@pytest.mark.parametrize(
+    ("keywords", "error", "named"),
+    [
+        ({"env_id": "CartPole-v7"}, InvalidInput, "'CartPole-v7'"),
+        ({"seed": -1}, InvalidInput, "-1"),
+        ({"max_steps": 0}, InvalidInput, "max_steps"),
+        ({"slow_motion": 0}, InvalidInput, "slow_motion"),
+        ({"policy": 7}, InvalidInput, "int"),
+        ({"policy": lambda observations: np.array([2])}, InvalidAction, "2"),
+        ({"policy": lambda observations: np.array([np.nan])}, InvalidAction, "float64"),
+        ({"policy": lambda observations: 1}, InvalidAction, "()"),
+    ],
+)
+def test_bad_arguments_are_named(keywords, error, named):
+    with pytest.raises(error) as caught:
+        record(**{"policy": always_right, **keywords})
+    one_sentence(caught.value, named)
+
+
+def test_a_folder_that_cannot_be_written_is_named(film, unwritable):
+    with pytest.raises(RecordingError) as caught:
+        film.save(unwritable / "film.mp4")
+    one_sentence(caught.value, str(unwritable), "choose a folder")
+
+
+def test_a_disk_that_fills_up_while_saving_is_told_and_leaves_nothing(film, tmp_path):
+    with pytest.raises(RecordingError) as caught, full_disk(1_000):
+        film.save(tmp_path / "film.mp4")
+    one_sentence(caught.value, str(tmp_path), "free some space")
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("share", [0, 0.001, 0.1, 0.5, 0.9, 0.999])
+def test_a_disk_that_fills_up_while_encoding_is_told_wherever_it_happens(tmp_path, monkeypatch, share):
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    size = len(encode(NOISE, fps=10, label="noise").mp4)
+    with pytest.raises(RecordingError) as caught, full_disk(int(share * size)):
+        encode(NOISE, fps=10, label="noise")
+    one_sentence(caught.value, str(tmp_path), "free some space")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_no_folder_for_temporary_files_is_told(monkeypatch, unwritable):
+    monkeypatch.setattr("tempfile.tempdir", str(unwritable))
+    with pytest.raises(RecordingError) as caught:
+        encode(NOISE[:2], fps=10, label="noise")
+    one_sentence(caught.value, str(unwritable))
+
+
+def test_without_imageio_ffmpeg_the_message_holds_the_command(missing):
+    missing("imageio_ffmpeg")
+    with pytest.raises(MissingDependency) as caught:
+        encode(NOISE[:2], fps=10, label="")
+    one_sentence(caught.value, "`pip install imageio-ffmpeg`")
+
+
+@pytest.fixture
+def no_ffmpeg(monkeypatch, missing, tmp_path):
+    """imageio-ffmpeg as its wheel for an unknown platform is: without a program, and there is none elsewhere."""
+    monkeypatch.delenv("IMAGEIO_FFMPEG_EXE", raising=False)
+    monkeypatch.setattr("imageio_ffmpeg._utils._get_bin_dir", lambda: str(tmp_path))
+    monkeypatch.setattr("sys.prefix", str(tmp_path))
+    missing(program="ffmpeg")
+    imageio_ffmpeg._utils._get_ffmpeg_exe.cache_clear()
+    yield
+    imageio_ffmpeg._utils._get_ffmpeg_exe.cache_clear()
+
+
+def test_without_ffmpeg_the_message_holds_the_command(no_ffmpeg, tmp_path):
+    with pytest.raises(MissingDependency) as caught:
+        encode(NOISE[:2], fps=10, label="")
+    one_sentence(caught.value, "`pip install --force-reinstall imageio-ffmpeg`", "`apt-get install -y ffmpeg`")
+    with pytest.raises(MissingDependency) as caught:
+        record_training(make_env(render="rgb_array"), tmp_path)
+    one_sentence(caught.value, "`pip install --force-reinstall imageio-ffmpeg`")
+
+
+def test_an_ffmpeg_that_is_named_but_not_there_is_missing_too(monkeypatch, tmp_path):
+    monkeypatch.setenv("IMAGEIO_FFMPEG_EXE", str(tmp_path / "ffmpeg"))
+    with pytest.raises(MissingDependency) as caught:
+        encode(NOISE[:2], fps=10, label="")
+    one_sentence(caught.value, "ffmpeg")
+
+
+def test_without_pygame_the_message_holds_the_command(missing):
+    missing("pygame")
+    with pytest.raises(MissingDependency) as caught:
+        record(always_right)
+    one_sentence(caught.value, "`pip install pygame-ce`")
+
+
+# Films of a training
+
+
+def filmed(folder, **keywords):
+    return record_training(make_env(seed=0, render="rgb_array"), folder, **keywords)
+
+
+def test_every_so_many_episodes_one_is_filmed_whole(tmp_path):
+    env = filmed(tmp_path / "films", every=2)
+    lengths = play(env, 5)
+    env.close()
+    names = sorted(path.name for path in (tmp_path / "films").iterdir())
+    assert names == [f"rl-video-episode-{episode}.mp4" for episode in (0, 2, 4)]
+    for episode in (0, 2, 4):
+        properties, frames = decode(tmp_path / "films" / f"rl-video-episode-{episode}.mp4")
+        assert len(frames) == lengths[episode] + 1
+        assert properties["codec"] == "h264"
+
+
+def test_a_film_is_written_at_the_next_reset(tmp_path):
+    env = filmed(tmp_path, every=1)
+    play(env, 1)
+    assert list(tmp_path.iterdir()) == []
+    env.reset()
+    assert [path.name for path in tmp_path.iterdir()] == ["rl-video-episode-0.mp4"]
+    env.close()
+
+
+def test_unless_told_otherwise_every_fiftieth_is_filmed(tmp_path):
+    env = filmed(tmp_path)
+    play(env, 51)
+    env.close()
+    assert {path.name for path in tmp_path.iterdir()} == {"rl-video-episode-0.mp4", "rl-video-episode-50.mp4"}
+
+
+def test_filming_changes_nothing_in_the_training(tmp_path):
+    env = filmed(tmp_path, every=1)
+    assert play(env, 4) == play(make_env(seed=0), 4)
+    env.close()
+
+
+def test_a_folder_that_is_there_already_is_no_reason_for_a_warning(tmp_path):
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        env = filmed(tmp_path, every=1)
+        play(env, 2)
+        env.close()
+
+
+def told(caught, *named):
+    """There is one warning: its first sentence names all of `named`, its second says that training goes on."""
+    # A pipe to ffmpeg that is collected meanwhile may warn as well, but not as a user's warning.
+    (warning,) = [warning for warning in caught if warning.category is UserWarning]
+    sentence, _, rest = str(warning.message).partition(". Training goes on without ")
+    one_sentence(f"{sentence}.", *named)
+    assert rest in ("films.", "this film.")
+
+
+def test_a_folder_that_cannot_be_written_is_named_and_training_goes_on(unwritable):
+    env = make_env(seed=0, render="rgb_array")
+    with pytest.warns(UserWarning, match="without films") as caught:
+        same = record_training(env, unwritable)
+    told(caught, str(unwritable), "choose a folder")
+    assert same is env
+    assert len(play(same, 2)) == 2
+
+
+@pytest.mark.parametrize("free_bytes", [0, 100, 1_000])
+def test_a_film_that_does_not_fit_on_the_disk_is_told_and_training_goes_on(tmp_path, monkeypatch, free_bytes):
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    env = filmed(tmp_path / "films", every=1)
+    play(env, 1)
+    with pytest.warns(UserWarning, match="without this film") as caught, full_disk(free_bytes):
+        env.reset()
+    told(caught, str(tmp_path), "free some space")
+    # No half film stays behind, and the next one has a disk again.
+    assert list((tmp_path / "films").iterdir()) == []
+    (length,) = play(env, 1)
+    env.close()
+    assert len(decode(tmp_path / "films" / "rl-video-episode-2.mp4")[1]) == length + 1
+
+
+def test_a_folder_that_becomes_unwritable_is_told_and_training_goes_on(tmp_path):
+    films = tmp_path / "films"
+    env = filmed(films, every=1)
+    play(env, 1)
+    films.rmdir()
+    films.touch()
+    with pytest.warns(UserWarning, match="without this film") as caught:
+        env.reset()
+    told(caught, str(films), "choose a folder")
+    films.unlink()
+    env.close()
+    assert [path.name for path in films.iterdir()] == ["rl-video-episode-1.mp4"]
+
+
+def test_without_moviepy_the_message_holds_the_command(missing, tmp_path):
+    missing("moviepy")
+    with pytest.raises(MissingDependency) as caught:
+        filmed(tmp_path)
+    one_sentence(caught.value, "`pip install moviepy`")
+
+
+@pytest.mark.parametrize("every", [0, -1, 2.5, "2"])
+def test_a_bad_schedule_is_named(tmp_path, every):
+    with pytest.raises(InvalidInput) as caught:
+        filmed(tmp_path, every=every)
+    one_sentence(caught.value, "every", repr(every))
+
+
+def test_an_environment_that_renders_no_frames_is_refused(tmp_path):
+    with pytest.raises(InvalidInput) as caught:
+        record_training(make_env(), tmp_path)
+    one_sentence(caught.value, "None", "render='rgb_array'")
+
+
+def test_what_is_returned_is_gymnasiums_own_wrapper(tmp_path):
+    env = filmed(tmp_path)
+    assert isinstance(env, gym.wrappers.RecordVideo)
+    env.close()
