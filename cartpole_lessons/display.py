@@ -50,12 +50,17 @@ def _kernel() -> object | None:
 
 
 def setup() -> None:
-    """First call of every lesson: quiet SDL, the course's plot style, and one line that says what was found here."""
+    """First call of every lesson: quiet SDL, one thread for torch, the course's plot style, and one line that says what was found.
+
+    One thread, because handing a lesson's small networks to more costs more than it saves, and on a crowded machine far more.
+    """
     os.environ.setdefault("PYGAME_HIDE_SUPPORT_PROMPT", "1")
     if not has_display():
         _use_dummy_sdl()
     import matplotlib.pyplot as plt
+    import torch
 
+    torch.set_num_threads(1)
     plt.style.use(STYLE_FILE)
     films = "on" if _installed("pygame") and _installed("imageio_ffmpeg") else f"off ({_film_remedy()})"
     windows = "on" if has_display() else "virtual only" if shutil.which("Xvfb") else "off"

@@ -26,9 +26,7 @@ def env_spec(env_id: str) -> gym.envs.registration.EnvSpec:
     return gym.registry[env_id]
 
 
-def make_env(
-    env_id: str = "CartPole-v1", *, seed: int | None = None, render: str | None = None, actions: str | None = None
-) -> gym.Env:
+def make_env(env_id: str = "CartPole-v1", *, seed: int | None = None, render: str | None = None, actions: str | None = None) -> gym.Env:
     """One environment. Its first `reset()` needs no seed: it starts as `reset(seed=seed)` would.
 
     render: None, "rgb_array" (frames as uint8 (400, 600, 3), no screen needed) or "human" (a window).

@@ -24,7 +24,7 @@ class Policy(nn.Module):
     def act(self, observations: np.ndarray | torch.Tensor, deterministic: bool = True) -> np.ndarray | torch.Tensor:
         """Observations float32 (n, 4) or (4,) [m, m/s, rad, rad/s] -> actions (n,) or a scalar, without gradients.
 
-        NumPy in, NumPy out; tensors in, tensors out. `InvalidInput` on any other shape or dtype, and on NaN or infinity;
+        NumPy in, NumPy out; tensors in, tensors out, on the policy's own device. `InvalidInput` on any other shape or dtype, and on NaN or infinity;
         `InvalidAction` where the weights are NaN or infinite and nothing can be drawn.
         """
         batch = (
@@ -42,15 +42,18 @@ class Policy(nn.Module):
             raise InvalidInput(
                 "Observations hold NaN or infinity: look at the environment's last step, or at what was done to its observations."
             )
+        if batch.ndim == 1:
+            batch = batch[None]
         try:
-            chosen = self.actions(batch if batch.ndim == 2 else batch[None], deterministic)
+            # A policy without weights acts where its observations are.
+            chosen = self.actions(batch.to(next(self.parameters(), batch).device), deterministic)
         except RuntimeError:  # torch draws nothing from probabilities that are NaN
             if all(weights.isfinite().all() for weights in self.parameters()):
                 raise
             raise InvalidAction("The policy's weights have become NaN or infinite: look for a learning rate that is too high.") from None
-        if batch.ndim == 1:
+        if observations.ndim == 1:
             chosen = chosen[0]
-        return chosen if isinstance(observations, torch.Tensor) else chosen.numpy()[()]
+        return chosen if isinstance(observations, torch.Tensor) else chosen.cpu().numpy()[()]
 
 
 def action_function(policy: Policy | Callable) -> Callable:

@@ -1,5 +1,9 @@
-"""Collect experience: whole episodes of many environments at once, as tensors whose shapes are stated where they are made."""
+"""Collect experience of many environments at once, as whole episodes or a number of steps at a time.
 
+Every tensor's shape is stated where the tensor is made: T steps of n environments, time first.
+"""
+
+import dataclasses
 import functools
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -8,6 +12,7 @@ import numpy as np
 import torch
 from gymnasium.vector import VectorEnv
 
+from cartpole_lessons.checks import check_count
 from cartpole_lessons.environment import valid_steps
 from cartpole_lessons.errors import InvalidInput
 from cartpole_lessons.policy import Policy, action_function, check_actions
@@ -56,7 +61,7 @@ def collect_episodes(envs: VectorEnv, policy: Policy | Callable) -> Episodes:
     limit = getattr(envs.spec, "max_episode_steps", None)
     if limit is None:
         raise InvalidInput("collect_episodes needs environments with a time limit: make them with make_envs().")
-    act = functools.partial(policy.act, deterministic=False) if hasattr(policy, "act") else action_function(policy)
+    act = _exploring(policy)
     n = envs.num_envs
     observations = torch.empty(limit, n, *envs.single_observation_space.shape)
     actions = torch.empty(limit, n, *envs.single_action_space.shape, dtype=_action_dtype(envs))
@@ -90,6 +95,83 @@ def collect_episodes(envs: VectorEnv, policy: Policy | Callable) -> Episodes:
         terminated=terminated[last, each],
         truncated=truncated[last, each] & ~terminated[last, each],
     )
+
+
+@dataclass(frozen=True)
+class Steps:
+    """T steps of each of n environments, side by side. Episodes begin and end anywhere in them."""
+
+    observations: torch.Tensor  #: float32 (T + 1, n, 4); [t + 1] is what step t led to, also where it ended an episode
+    actions: torch.Tensor  #: (T, n)
+    rewards: torch.Tensor  #: float32 (T, n)
+    terminated: torch.Tensor  #: bool (T, n), True where the pole fell or the cart left the track: nothing follows
+    truncated: torch.Tensor  #: bool (T, n), True where only the time limit ended the episode: it would have gone on
+    mask: torch.Tensor  #: bool (T, n), False where autoreset used the step to reset: no batch may contain it
+    returns: list[float]  #: undiscounted returns of the episodes that ended in these steps
+    ends: list[int]  #: after how many of these steps, counted over all environments, each of those episodes ended
+
+    @property
+    def env_steps(self) -> int:
+        """Steps that really happened, in all environments together."""
+        return int(self.mask.sum())
+
+    def to(self, device: torch.device | str) -> "Steps":
+        """The same steps with their tensors on `device`."""
+        moved = {name: value.to(device) for name, value in vars(self).items() if isinstance(value, torch.Tensor)}
+        return dataclasses.replace(self, **moved)
+
+
+class StepCollector:
+    """Plays vector environments `steps` at a time, and goes on where it stopped: episodes run on from one batch to the next."""
+
+    def __init__(self, envs: VectorEnv, steps: int) -> None:
+        self.envs, self.steps = envs, check_count("steps", steps)
+        self._observation, _ = envs.reset()  # (n, 4), what the next action is chosen for
+        self._done = torch.zeros(envs.num_envs, dtype=torch.bool)  # (n,), of the step before the next one
+        self._return = np.zeros(envs.num_envs)  # (n,), of the episodes that are under way
+
+    @one_thread()
+    def collect(self, policy: Policy | Callable) -> Steps:
+        """The next `steps` steps of every environment, with actions drawn as in training."""
+        act = _exploring(policy)
+        n = self.envs.num_envs
+        observations = torch.empty(self.steps + 1, n, *self.envs.single_observation_space.shape)
+        actions = torch.empty(self.steps, n, *self.envs.single_action_space.shape, dtype=_action_dtype(self.envs))
+        rewards = torch.empty(self.steps, n)
+        terminated = torch.empty(self.steps, n, dtype=torch.bool)
+        truncated = torch.empty(self.steps, n, dtype=torch.bool)
+
+        observations[0] = torch.from_numpy(self._observation)
+        for step in range(self.steps):
+            actions[step] = torch.from_numpy(check_actions(act(self._observation), self.envs.action_space))
+            self._observation, reward, ended, cut_off, _ = self.envs.step(actions[step].numpy())
+            observations[step + 1] = torch.from_numpy(self._observation)
+            rewards[step] = torch.from_numpy(reward)
+            terminated[step] = torch.from_numpy(ended)
+            truncated[step] = torch.from_numpy(cut_off & ~ended)
+
+        done = terminated | truncated
+        mask = valid_steps(done, self._done)
+        self._done = done[-1]
+        returns, ends = self._ended_episodes(rewards.numpy(), done.numpy(), mask.numpy())
+        return Steps(observations, actions, rewards, terminated, truncated, mask, returns, ends)
+
+    def _ended_episodes(self, rewards: np.ndarray, done: np.ndarray, mask: np.ndarray) -> tuple[list[float], list[int]]:
+        """Returns of the episodes that ended, and after how many real steps each did; keeps count of those under way."""
+        returns, ends = [], []
+        taken = mask.sum(1).cumsum()
+        for step in range(self.steps):
+            self._return += rewards[step]  # a reset step's reward is 0
+            if done[step].any():
+                returns += self._return[done[step]].tolist()
+                ends += [int(taken[step])] * int(done[step].sum())
+                self._return[done[step]] = 0
+        return returns, ends
+
+
+def _exploring(policy: Policy | Callable) -> Callable:
+    """How `policy` acts in training: it draws its actions, where it can."""
+    return functools.partial(policy.act, deterministic=False) if hasattr(policy, "act") else action_function(policy)
 
 
 def _action_dtype(envs: VectorEnv) -> torch.dtype:

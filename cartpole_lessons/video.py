@@ -229,11 +229,11 @@ def record_training(env: gym.Env, folder: str | os.PathLike, *, every: int = 50)
         raise InvalidInput(
             f"record_training needs frames, but render_mode is {env.render_mode!r}: make the environment with make_env(..., render='rgb_array')."
         )
+    _check_ffmpeg()  # before moviepy, which looks for it too, and in other words
     try:
         import moviepy  # noqa: F401  (RecordVideo insists on it)
     except ImportError:
         raise MissingDependency("Recording a training needs moviepy, which is not installed: run `pip install moviepy`.") from None
-    _check_ffmpeg()
     folder = Path(folder)
     try:
         folder.mkdir(parents=True, exist_ok=True)
