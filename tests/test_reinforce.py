@@ -1,0 +1,147 @@
+"""Lesson 03's exported algorithm: an Ignite engine whose iteration is a time step and whose epoch is an episode."""
+
+import numpy as np
+import pytest
+import torch
+from ignite.engine import Events
+
+from cartpole_lessons.algorithms import policy_gradient, reinforce
+from cartpole_lessons.checkpoints import load_policy
+from cartpole_lessons.environment import make_env
+from cartpole_lessons.errors import InvalidInput
+from cartpole_lessons.evaluation import evaluate
+
+
+@pytest.fixture
+def lengths_of():
+    """Play a number of episodes with an engine and return their lengths and the engine."""
+
+    def play(policy, episodes, env_id="CartPole-v1"):
+        env = make_env(env_id, seed=0)
+        engine = reinforce.make_engine(env, policy)
+        lengths = []
+        engine.add_event_handler(reinforce.EPISODE_STARTED, reinforce.reset_environment, env, policy)
+        engine.add_event_handler(reinforce.EPISODE_COMPLETED, lambda engine: lengths.append(len(engine.state.rewards)))
+        engine.run(max_epochs=episodes, epoch_length=10_000)
+        return lengths, engine
+
+    return play
+
+
+class Balancer(reinforce.PolicyNetwork):
+    """Never falls: every episode ends by the time limit alone."""
+
+    def actions(self, observations, deterministic):
+        return (observations[:, 2] + 0.5 * observations[:, 3] > 0).long()
+
+
+def test_an_iteration_is_a_time_step_and_an_epoch_an_episode(lengths_of):
+    lengths, engine = lengths_of(reinforce.PolicyNetwork(), 5)
+    assert engine.state.epoch == len(lengths) == 5
+    assert engine.state.iteration == sum(lengths)
+
+
+def test_an_episode_also_ends_at_the_time_limit(lengths_of):
+    assert lengths_of(Balancer(), 2, "CartPole-v0")[0] == [200, 200]
+
+
+def test_events_are_ignites_own_and_can_be_thinned_out(lengths_of):
+    assert reinforce.EPISODE_STARTED is Events.EPOCH_STARTED
+    env = make_env(seed=0)
+    policy = reinforce.PolicyNetwork()
+    engine = reinforce.make_engine(env, policy)
+    engine.add_event_handler(reinforce.EPISODE_STARTED, reinforce.reset_environment, env, policy)
+    seen = []
+    engine.add_event_handler(reinforce.EPISODE_COMPLETED(every=3), lambda engine: seen.append(engine.state.epoch))
+    engine.run(max_epochs=10, epoch_length=500)
+    assert seen == [3, 6, 9]
+
+
+def test_running_reward_is_the_exponential_average_from_10(lengths_of):
+    _, engine = lengths_of(reinforce.PolicyNetwork(), 1)
+    expected = 10.0
+    for rewards in ([1.0] * 30, [1.0] * 7, [1.0] * 200):
+        engine.state.rewards = rewards
+        reinforce.update_running_reward(engine)
+        expected = 0.05 * len(rewards) + 0.95 * expected
+        assert engine.state.running_reward == pytest.approx(expected)
+
+
+def test_finishing_an_episode_follows_the_policy_gradient_of_lesson_02(lengths_of):
+    policy = reinforce.PolicyNetwork(dropout=0.0)
+    _, engine = lengths_of(policy, 1)
+    state = engine.state
+    optimizer = torch.optim.SGD(policy.parameters(), lr=0.0)
+    reinforce.finish_episode(engine, policy, optimizer, discount=0.9)
+    returns = [sum(0.9**k for k in range(len(state.rewards) - step)) for step in range(len(state.rewards))]
+    advantages = (np.array(returns) - np.mean(returns)) / np.std(returns)
+    logits = policy(torch.from_numpy(np.stack(state.observations)))
+    loss = policy_gradient.score_function_loss(logits, torch.tensor(np.array(state.actions)), torch.tensor(advantages, dtype=torch.float32))
+    expected = torch.autograd.grad(loss, list(policy.parameters()))
+    for weights, gradient in zip(policy.parameters(), expected, strict=True):
+        torch.testing.assert_close(weights.grad, gradient, rtol=1e-3, atol=1e-5)
+
+
+def test_dropout_is_on_while_training_and_off_when_the_result_is_used(lengths_of):
+    policy = reinforce.PolicyNetwork().eval()
+    lengths_of(policy, 1)
+    assert policy.training
+    result = reinforce.train(seed=0, max_steps=1_000)
+    assert not result.policy.training
+    observations = np.random.default_rng(0).normal(size=(50, 4)).astype(np.float32)
+    assert torch.equal(result.policy(torch.from_numpy(observations)), result.policy(torch.from_numpy(observations)))
+
+
+@pytest.mark.parametrize("env_id", ["CartPole-v0", "CartPole-v1"])
+@pytest.mark.parametrize("seed", range(2))
+def test_both_versions_are_solved(seed, env_id):
+    result = reinforce.train(seed, env_id=env_id)
+    assert result.solved
+    assert evaluate(result.policy, env_id, seed=4_321 + seed).solved
+
+
+def test_same_seed_gives_the_same_history_byte_for_byte():
+    first, second = (reinforce.train(seed=3, max_steps=3_000) for _ in range(2))
+    assert first.history.to_csv() == second.history.to_csv()
+    assert first.env_steps == first.history.episode_ends[-1] == sum(first.history.episode_returns)
+
+
+def test_logs_every_so_many_episodes_and_not_otherwise(capsys):
+    reinforce.train(seed=0, max_steps=600, log_interval=5)
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split(":")[0] for line in lines[:2]] == ["episode 5", "episode 10"]
+    reinforce.train(seed=0, max_steps=600)
+    assert capsys.readouterr().out == ""
+
+
+def test_a_saved_policy_acts_as_before(tmp_path):
+    result = reinforce.train(seed=2, max_steps=500, hidden=16)
+    policy = load_policy(result.save(tmp_path / "reinforce.npz"), reinforce.PolicyNetwork).eval()
+    observations = torch.randn(20, 4)
+    assert torch.equal(policy(observations), result.policy(observations))
+
+
+def test_interrupting_inside_ignite_returns_the_best_policy_so_far(monkeypatch, capsys):
+    episodes = 0
+    finish = reinforce.finish_episode
+
+    def finish_then_interrupt(*arguments):
+        nonlocal episodes
+        episodes += 1
+        if episodes == 6:
+            raise KeyboardInterrupt
+        finish(*arguments)
+
+    monkeypatch.setattr(reinforce, "finish_episode", finish_then_interrupt)
+    result = reinforce.train(seed=0)
+    assert result.interrupted
+    assert len(result.history.losses) == 5
+    assert "best policy so far" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(("keywords", "named"), [({"env_id": "Pendulum-v1"}, "Pendulum-v1"), ({"seed": -3}, "-3"), ({"max_steps": 0}, "0")])
+def test_bad_arguments_get_one_sentence(keywords, named):
+    with pytest.raises(InvalidInput) as caught:
+        reinforce.train(**keywords)
+    assert named in str(caught.value)
+    assert "\n" not in str(caught.value)
