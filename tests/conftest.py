@@ -9,6 +9,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import gymnasium as gym
+import hypothesis
 import matplotlib.pyplot as plt
 import numpy as np
 import pytest
@@ -23,6 +24,10 @@ from cartpole_lessons.policy import Policy
 from cartpole_lessons.rollout import collect_episodes
 from cartpole_lessons.seeding import seeded
 from cartpole_lessons.training import Run
+
+# How long one example takes says more about who else uses the machine than about the code.
+hypothesis.settings.register_profile("course", deadline=None)
+hypothesis.settings.load_profile("course")
 
 #: Push to where x + 2 x' + 10 theta + 5 theta' points: by hand, and perfect on CartPole-v1.
 GOOD_DIRECTION = (0.1, 0.2, 1.0, 0.5)
@@ -132,9 +137,10 @@ def global_state_untouched():
 
 @pytest.fixture(autouse=True)
 def _same_surroundings():
-    """Whatever a test did to the environment variables and to pyplot is undone."""
-    variables = dict(os.environ)
+    """Whatever a test did to the environment variables, to torch's threads and to pyplot is undone."""
+    variables, threads = dict(os.environ), torch.get_num_threads()
     yield
+    torch.set_num_threads(threads)
     os.environ.clear()
     os.environ.update(variables)
     plt.close("all")

@@ -9,6 +9,7 @@ from types import SimpleNamespace
 import matplotlib
 import matplotlib.pyplot as plt
 import pytest
+import torch
 from conftest import one_sentence, printed
 
 import cartpole_lessons
@@ -144,6 +145,12 @@ def test_setup_leaves_a_screen_alone_and_a_students_own_choice_too(monkeypatch, 
     monkeypatch.setenv("SDL_VIDEODRIVER", "offscreen")
     cartpole_lessons.setup()
     assert os.environ["SDL_VIDEODRIVER"] == "offscreen"
+
+
+def test_setup_gives_torch_one_thread():
+    torch.set_num_threads(2)
+    cartpole_lessons.setup()
+    assert torch.get_num_threads() == 1
 
 
 def test_setup_gives_plots_the_look_of_the_course():

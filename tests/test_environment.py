@@ -200,7 +200,7 @@ def test_a_rollout_cut_in_two_has_the_same_valid_steps(rollout, data):
     assert torch.equal(joined, valid_steps(done, done_before))
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(st.integers(0, 2**31), st.integers(1, 6), st.sampled_from(["CartPole-v0", "CartPole-v1", "MountainCar-v0"]))
 def test_valid_steps_are_those_that_gymnasium_rewards(seed, num_envs, env_id):
     envs = make_envs(env_id, num_envs, seed=seed)

@@ -23,6 +23,7 @@ def test_each_is_a_course_error_and_the_built_in_one_that_programmers_expect(nam
     assert issubclass(kind, builtin)
     assert str(kind("one sentence.")) == "one sentence."
     assert kind.__doc__
+    assert kind("one sentence.")._render_traceback_() == [f"{name}: one sentence."]
 
 
 def test_no_kind_is_forgotten_here():

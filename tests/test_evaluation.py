@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 from conftest import GOOD_DIRECTION, LinearPolicy, always_right, global_state_untouched, good_controller, linear_policy, one_sentence
+from IPython.lib.pretty import pretty
 
 from cartpole_lessons.environment import make_env
 from cartpole_lessons.errors import InvalidAction, InvalidInput
@@ -134,7 +135,7 @@ def test_a_policy_that_returns_an_invalid_action_is_told_so(policy, named):
 
 def test_it_reads_as_one_line_also_in_a_notebook(kernel):
     evaluation = verdict([500] * 99 + [0])
-    assert str(evaluation) == "solved, mean return 495.0 in 100 episodes of CartPole-v1"
+    assert pretty(evaluation) == str(evaluation) == "solved, mean return 495.0 in 100 episodes of CartPole-v1"
     assert str(verdict([500])).startswith("perfect, ")
     assert str(verdict([9])).startswith("not solved, ")
     messages = kernel.run("from conftest import always_right; from cartpole_lessons.evaluation import evaluate; evaluate(always_right)")

@@ -36,6 +36,17 @@ def test_a_path_may_be_a_string(tmp_path):
     assert names(tmp_path) == ["file"]
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows replaces no file that somebody reads")
+def test_who_reads_the_old_file_meanwhile_reads_all_of_it(tmp_path):
+    path = tmp_path / "file"
+    path.write_bytes(b"before")
+    with path.open("rb") as reader:
+        with atomic_write(path) as file:
+            file.write(b"after")
+        assert reader.read() == b"before"
+    assert path.read_bytes() == b"after"
+
+
 @pytest.mark.parametrize("error", [OSError, KeyboardInterrupt])
 def test_what_stood_there_before_is_untouched_by_an_error(tmp_path, error):
     path = tmp_path / "file"

@@ -1,4 +1,6 @@
-"""Whole episodes, one of each environment: nothing of what autoreset starts afterwards gets into them."""
+"""Whole episodes, and steps that run on from batch to batch: nothing that autoreset does gets into either."""
+
+import itertools
 
 import hypothesis.strategies as st
 import numpy as np
@@ -18,12 +20,15 @@ from hypothesis import given, settings
 
 from cartpole_lessons.environment import make_env, make_envs
 from cartpole_lessons.errors import InvalidAction, InvalidInput
-from cartpole_lessons.rollout import collect_episodes
+from cartpole_lessons.rollout import StepCollector, collect_episodes
 from cartpole_lessons.seeding import seeded
 
 LIMIT = 20
 #: Of up to 5 environments: the lengths of the episodes that each would play, more than fit before the longest first one ends.
 lengths = st.lists(st.lists(st.integers(1, LIMIT + 5), min_size=1, max_size=4), min_size=1, max_size=5)
+
+
+# Whole episodes
 
 
 @given(lengths)
@@ -61,7 +66,7 @@ def test_rewards_and_observations_are_those_of_the_first_episode(lengths):
         assert episodes.observations[:length, i, 0].tolist() == list(range(length))
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(st.integers(0, 2**31), st.integers(1, 5), st.floats(-1, 1), st.floats(-1, 1))
 def test_replaying_the_actions_one_environment_at_a_time_gives_the_same_episodes(seed, num_envs, angle, speed):
     policy = linear_policy((0.0, 0.0, angle, speed))
@@ -70,11 +75,12 @@ def test_replaying_the_actions_one_environment_at_a_time_gives_the_same_episodes
     for i in range(num_envs):
         env = make_env("CartPole-v0")
         env.reset()
-        env.unwrapped.state = episodes.observations[0, i].double().numpy()
         for t in range(episodes.lengths[i]):
-            np.testing.assert_allclose(env.unwrapped.state, episodes.observations[t, i], rtol=1e-3, atol=1e-4)
-            _, _, terminated, truncated, _ = env.step(int(episodes.actions[t, i]))
+            # Step by step from what the policy saw: over many steps the rounding of a float32 would grow.
+            env.unwrapped.state = episodes.observations[t, i].double().numpy()
+            after, _, terminated, truncated, _ = env.step(int(episodes.actions[t, i]))
             if t < episodes.lengths[i] - 1:
+                np.testing.assert_allclose(after, episodes.observations[t + 1, i], atol=1e-5)
                 assert not terminated
                 assert not truncated
         assert (terminated, truncated and not terminated) == (episodes.terminated[i], episodes.truncated[i])
@@ -146,3 +152,87 @@ def test_environments_without_a_time_limit_are_refused():
     with pytest.raises(InvalidInput) as caught:
         collect_episodes(envs, linear_policy(GOOD_DIRECTION))
     one_sentence(caught.value, "time limit", "make_envs()")
+
+
+# Steps that run on
+
+
+def concatenated(batches, name):
+    return torch.cat([getattr(batch, name) for batch in batches])
+
+
+@settings(max_examples=50)
+@given(lengths, st.integers(1, 30), st.integers(1, 4))
+def test_batches_are_one_long_rollout_cut_in_pieces(lengths, steps, batches):
+    collector = StepCollector(ScriptedEnvs(lengths, LIMIT), steps)
+    pieces = [collector.collect(linear_policy(GOOD_DIRECTION)) for _ in range(batches)]
+    whole = StepCollector(ScriptedEnvs(lengths, LIMIT), steps * batches).collect(linear_policy(GOOD_DIRECTION))
+    for name in ("rewards", "terminated", "truncated", "mask"):
+        assert torch.equal(concatenated(pieces, name), getattr(whole, name))
+    assert torch.equal(torch.cat([piece.observations[:-1] for piece in pieces]), whole.observations[:-1])
+    assert [value for piece in pieces for value in piece.returns] == whole.returns
+    assert sum(piece.env_steps for piece in pieces) == whole.env_steps
+    # What a batch's last step led to is where the next batch starts.
+    for piece, following in itertools.pairwise(pieces):
+        assert torch.equal(piece.observations[-1], following.observations[0])
+
+
+@given(lengths, st.integers(1, 60))
+def test_steps_are_told_from_resets_and_terminated_from_truncated_ones(lengths, steps):
+    batch = StepCollector(ScriptedEnvs(lengths, LIMIT), steps).collect(linear_policy(GOOD_DIRECTION))
+    for i, own in enumerate(lengths):
+        rows = []  # (real, terminated, truncated) of each step that environment i takes
+        for episode in range(steps):
+            length = own[min(episode, len(own) - 1)]
+            rows += [(True, False, False)] * (min(length, LIMIT) - 1)
+            rows += [(True, length <= LIMIT, length > LIMIT), (False, False, False)]
+        mask, terminated, truncated = zip(*rows[:steps], strict=True)
+        assert batch.mask[:, i].tolist() == list(mask)
+        assert batch.terminated[:, i].tolist() == list(terminated)
+        assert batch.truncated[:, i].tolist() == list(truncated)
+    assert torch.equal(batch.rewards, batch.mask.float())
+
+
+@given(lengths, st.integers(1, 60))
+def test_returns_are_those_of_the_episodes_that_ended(lengths, steps):
+    batch = StepCollector(ScriptedEnvs(lengths, LIMIT), steps).collect(linear_policy(GOOD_DIRECTION))
+    ended = [(t, i) for t in range(steps) for i in range(len(lengths)) if batch.terminated[t, i] or batch.truncated[t, i]]
+    # These environments count, so that what the last step led to is the episode's length.
+    assert batch.returns == [batch.observations[t + 1, i, 0].item() for t, i in ended]
+    assert batch.ends == [int(batch.mask[: t + 1].sum()) for t, _ in ended]
+    assert all(isinstance(value, float) for value in batch.returns)
+
+
+def test_steps_of_cartpole_have_the_shapes_promised():
+    collector = StepCollector(make_envs("CartPole-v1", 6, seed=0), 40)
+    batch = collector.collect(LinearPolicy())
+    assert (batch.observations.shape, batch.observations.dtype) == ((41, 6, 4), torch.float32)
+    assert (batch.actions.shape, batch.actions.dtype) == ((40, 6), torch.int64)
+    assert (batch.rewards.shape, batch.rewards.dtype) == ((40, 6), torch.float32)
+    for flags in (batch.terminated, batch.truncated, batch.mask):
+        assert (flags.shape, flags.dtype) == ((40, 6), torch.bool)
+    assert type(batch.env_steps) is int
+    assert batch.env_steps + sum(~batch.mask.flatten()) == 40 * 6
+    moved = batch.to("meta")
+    assert {tensor.device.type for tensor in vars(moved).values() if isinstance(tensor, torch.Tensor)} == {"meta"}
+    assert (moved.returns, moved.ends) == (batch.returns, batch.ends)
+
+
+def test_steps_are_drawn_as_in_training_or_chosen_by_a_function():
+    policy = LinearPolicy()
+    batch = StepCollector(make_envs("CartPole-v1", 8, seed=0), 50).collect(policy)
+    assert not torch.equal(policy.act(batch.observations[:-1][batch.mask]), batch.actions[batch.mask])
+    assert StepCollector(make_envs("CartPole-v1", 2, seed=0), 500).collect(good_controller).truncated[-1].all()
+
+
+@pytest.mark.parametrize("steps", [0, -1, 2.5, "4"])
+def test_a_bad_number_of_steps_is_named(steps):
+    with pytest.raises(InvalidInput) as caught:
+        StepCollector(make_envs("CartPole-v1", 2), steps)
+    one_sentence(caught.value, "steps", repr(steps))
+
+
+def test_an_invalid_action_is_named_while_steps_are_collected_too():
+    with pytest.raises(InvalidAction) as caught:
+        StepCollector(make_envs("CartPole-v1", 2), 3).collect(lambda observations: np.array([0.4, 0.6]))
+    one_sentence(caught.value, "float64")

@@ -56,6 +56,8 @@ def test_an_unconfirmed_evaluation_does_not_end_it(evaluations):
 def test_solved_is_not_enough_to_end_it(evaluations):
     evaluations(499.9)
     assert numbered_training(linear_policy(GOOD_DIRECTION)).env_steps == 10_000
+    evaluations(480, 500, 400, 300)
+    assert numbered_training(linear_policy(GOOD_DIRECTION)).history.evaluations[:2] == [(1_000, 480), (2_000, 500)]
 
 
 def test_max_steps_end_it_and_the_verdict_is_truthful(evaluations):
