@@ -23,6 +23,8 @@ ROWS = {
     "policy_gradient": ("policy_gradient", {"method": "score_function"}),
     "policy_gradient-blended_targets": ("policy_gradient", {"method": "blended_targets"}),
     "reinforce": ("reinforce", {}),
+    "actor_critic": ("actor_critic", {}),
+    "ppo": ("ppo", {}),
 }
 
 

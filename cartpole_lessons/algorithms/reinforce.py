@@ -26,7 +26,7 @@ from ..training import Result, Run
 class PolicyNetwork(Policy):
     """Observations -> logits of the two pushes, through one hidden layer with dropout."""
 
-    def __init__(self, hidden: int = 128, dropout: float = 0.2, angle_scale: float = 5.0) -> None:
+    def __init__(self, hidden: int = 128, dropout: float = 0.3, angle_scale: float = 5.0) -> None:
         super().__init__()
         self.register_buffer("scale", torch.tensor([1.0, 1.0, angle_scale, 1.0]))
         self.layers = nn.Sequential(
@@ -119,10 +119,10 @@ def train(
     env_id: str = "CartPole-v1",
     max_steps: int = 300_000,
     progress: bool = False,
-    learning_rate: float = 0.005,
-    discount: float = 0.99,
+    learning_rate: float = 0.003,
+    discount: float = 0.98,
     hidden: int = 128,
-    dropout: float = 0.2,
+    dropout: float = 0.3,
     angle_scale: float = 5.0,
     log_interval: int | None = None,
 ) -> Result:
