@@ -20,6 +20,8 @@ RESULTS = Path(__file__).resolve().parent.parent / "cartpole_lessons" / "results
 
 #: Row of the table -> (exported module, keywords of its `train`).
 ROWS = {
+    "hand_made": ("hand_made", {}),
+    "hand_made-continuous": ("hand_made", {"env_id": "cartpole_lessons/ContinuousCartPole-v0"}),
     "policy_gradient": ("policy_gradient", {"method": "score_function"}),
     "policy_gradient-blended_targets": ("policy_gradient", {"method": "blended_targets"}),
     "reinforce": ("reinforce", {}),
