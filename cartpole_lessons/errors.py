@@ -30,7 +30,7 @@ class NoDisplay(CourseError, RuntimeError):
 
 
 class RecordingError(CourseError, OSError):
-    """A film could not be written; the message names the folder."""
+    """A film or a history could not be written; the message names the folder."""
 
 
 class CheckpointError(CourseError, ValueError):

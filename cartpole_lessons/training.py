@@ -22,7 +22,7 @@ from cartpole_lessons.checkpoints import save_checkpoint
 from cartpole_lessons.checks import check_count, check_seed
 from cartpole_lessons.display import in_notebook, somebody_is_watching
 from cartpole_lessons.environment import env_spec
-from cartpole_lessons.errors import MissingDependency
+from cartpole_lessons.errors import MissingDependency, RecordingError
 from cartpole_lessons.evaluation import Evaluation, evaluate
 from cartpole_lessons.files import atomic_write
 from cartpole_lessons.plots import LivePlot
@@ -61,8 +61,14 @@ class History:
         writer.writerow(["name", "env_step", "value"])
         writer.writerows((name, step, repr(value)) for name, step, value in self.rows())
         if path is not None:
-            with atomic_write(path) as file:
-                file.write(text.getvalue().encode())
+            try:
+                with atomic_write(path) as file:
+                    file.write(text.getvalue().encode())
+            except OSError as error:
+                raise RecordingError(
+                    f"The history cannot be written to {Path(path).parent} ({error.strerror or error}): "
+                    "free some space there, or choose a folder that you may write to."
+                ) from None
         return text.getvalue()
 
     def to_frame(self) -> "pd.DataFrame":

@@ -116,8 +116,9 @@ def test_imports_run_down_the_floors():
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
             target = None
             if isinstance(node, ast.ImportFrom) and node.module:
-                in_package = node.module.removeprefix("cartpole_lessons.") if node.module.startswith("cartpole_lessons.") else None
-                target = in_package or (node.module if node.level else None)
+                folder = path.parent if node.level == 1 else package
+                absolute = [*folder.relative_to(package).parts, *node.module.split(".")] if node.level else node.module.split(".")[1:]
+                target = ".".join(absolute) if node.level or node.module.startswith("cartpole_lessons.") else None
             if target and FLOOR_OF[target.split(".")[0]] > FLOOR_OF[module] and not _only_for_types(path, node):
                 upward.append(f"{path.name} imports {target}")
     assert upward == []

@@ -10,7 +10,7 @@ from conftest import GOOD_DIRECTION, STILL, global_state_untouched, linear_polic
 
 from cartpole_lessons import training
 from cartpole_lessons.checkpoints import load_checkpoint
-from cartpole_lessons.errors import InvalidInput, MissingDependency
+from cartpole_lessons.errors import InvalidInput, MissingDependency, RecordingError
 from cartpole_lessons.evaluation import HELD_OUT_SEED, evaluate
 from cartpole_lessons.training import RESULT_MIME, History, Run
 
@@ -108,6 +108,12 @@ def test_the_verdict_comes_from_episodes_that_no_decision_has_seen(evaluations):
     result = numbered_training(linear_policy(GOOD_DIRECTION))
     assert len(set(scripted.seeds)) == len(scripted.seeds) == 5
     assert result.evaluation.seed == scripted.seeds[-1] != HELD_OUT_SEED
+
+
+def test_a_history_that_cannot_be_written_names_the_folder(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(RecordingError, match="file"):
+        History().to_csv(tmp_path / "file" / "history.csv")
 
 
 def test_other_training_seeds_evaluate_on_other_episodes(evaluations):

@@ -72,7 +72,8 @@ def lesson_table() -> str:
     for path in lesson_paths():
         title, summary = title_and_summary(path)
         where = path.relative_to(ROOT).as_posix()
-        measured = ROOT / "cartpole_lessons" / "results" / f"{path.stem[3:]}.json"
+        exported = re.search(r"#\| default_exp algorithms\.(\w+)", path.read_text(encoding="utf-8"))
+        measured = ROOT / "cartpole_lessons" / "results" / f"{exported[1] if exported else path.stem}.json"
         figures = ["-"] * 4
         if measured.exists():
             runs = json.loads(measured.read_text())["runs"]

@@ -56,7 +56,8 @@ def normalise(returns: torch.Tensor) -> torch.Tensor:
 
     Above 0 is better than the average of this batch.
     """
-    return (returns - returns.mean()) / (returns.std(correction=0) + 1e-8)
+    # Equal returns have a deviation of zero but for rounding, which must not be blown up.
+    return (returns - returns.mean()) / returns.std(correction=0).clamp(min=1e-3)
 
 # %% ../../notebooks/02_policy_gradient.ipynb #blended-loss
 def blended_targets_loss(
