@@ -27,6 +27,7 @@ ROWS = {
     "reinforce": ("reinforce", {}),
     "actor_critic": ("actor_critic", {}),
     "ppo": ("ppo", {}),
+    "gaussian_reinforce": ("gaussian_reinforce", {}),
     "augmented_random_search": ("augmented_random_search", {}),
     "augmented_random_search-CartPole-v1": ("augmented_random_search", {"env_id": "CartPole-v1"}),
 }
