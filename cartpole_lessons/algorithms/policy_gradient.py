@@ -70,7 +70,9 @@ def blended_targets_loss(
     """
     policy = logits.detach().softmax(-1)  # (steps, 2); detached: a target is a constant
     taken = one_hot(actions, num_classes=2)  # (steps, 2)
-    targets = policy + blend * advantages[:, None] * (taken - policy)  # (steps, 2), each row still sums to 1
+    targets = policy + blend * advantages[:, None] * (
+        taken - policy
+    )  # (steps, 2), each row still sums to 1
     return cross_entropy(logits, targets)
 
 # %% ../../notebooks/02_policy_gradient.ipynb #score-loss
@@ -124,6 +126,9 @@ def train(
             loss.backward()
             optimizer.step()
             run.record(
-                env_steps=episodes.env_steps, returns=episodes.returns, ends=episodes.ends, loss=loss
+                env_steps=episodes.env_steps,
+                returns=episodes.returns,
+                ends=episodes.ends,
+                loss=loss,
             )
     return run.result
