@@ -16,6 +16,15 @@ OBSERVATION_SIZE = 4
 class Policy(nn.Module):
     """A network that acts. A lesson's policy writes `forward` and `actions`; `act` is what everybody else calls."""
 
+    device = torch.device("cpu")  #: where the weights are, and therefore where observations have to go
+
+    def _apply(self, fn: Callable, recurse: bool = True) -> "Policy":
+        # Every way of moving a module (`to`, `cuda`, `cpu`) comes through here. Asking the weights where they are at every
+        # step instead would be a tenth of the step's time.
+        super()._apply(fn, recurse)
+        self.device = next(self.parameters(), torch.empty(0)).device
+        return self
+
     def actions(self, observations: torch.Tensor, deterministic: bool) -> torch.Tensor:
         """Actions (n,) for observations float32 (n, 4): the best ones, or (deterministic=False) drawn as in training."""
         raise NotImplementedError(f"{type(self).__name__} must say how it acts: write actions(observations, deterministic).")
@@ -45,8 +54,7 @@ class Policy(nn.Module):
         if batch.ndim == 1:
             batch = batch[None]
         try:
-            # A policy without weights acts where its observations are.
-            chosen = self.actions(batch.to(next(self.parameters(), batch).device), deterministic)
+            chosen = self.actions(batch.to(self.device), deterministic)
         except RuntimeError:  # torch draws nothing from probabilities that are NaN
             if all(weights.isfinite().all() for weights in self.parameters()):
                 raise
