@@ -150,6 +150,8 @@ def test_exported_functions_state_shapes_and_types(path):
     if exported is None:
         return
     tree = ast.parse((ALGORITHMS / f"{exported[1]}.py").read_text(encoding="utf-8"))
-    public = [node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef | ast.ClassDef) and not node.name.startswith("_")]
+    classes = [node for node in tree.body if isinstance(node, ast.ClassDef)]
+    members = [*tree.body, *(member for node in classes for member in node.body)]
+    public = [node for node in members if isinstance(node, ast.FunctionDef | ast.ClassDef) and not node.name.startswith("_")]
     assert [node.name for node in public if not ast.get_docstring(node)] == []
     assert [node.name for node in public if isinstance(node, ast.FunctionDef) and node.returns is None] == []
