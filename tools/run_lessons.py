@@ -11,7 +11,7 @@ import re
 import sys
 import tempfile
 import time
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
 
 import nbformat
@@ -106,7 +106,8 @@ def main() -> int:
     jobs = 1 if arguments.in_place else min(arguments.jobs, len(lessons))
     print(f"{len(lessons)} lessons, {jobs} at a time:", flush=True)
     rows, good = {}, True
-    with ProcessPoolExecutor(jobs) as pool:
+    # Threads, not processes: within one process the kernels cannot be given the same ports.
+    with ThreadPoolExecutor(jobs) as pool:
         running = {pool.submit(execute, lesson): lesson for lesson in lessons}
         for done in as_completed(running):
             lesson = running[done]
