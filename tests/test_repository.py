@@ -18,7 +18,7 @@ FLOORS = {
     1: ["policy", "rollout", "evaluation", "checkpoints", "video", "plots", "play"],
     2: ["training", "exercises"],
     3: ["algorithms", "study"],
-    4: ["cli", "doctor"],
+    4: ["__main__", "cli", "doctor", "report"],
 }
 FLOOR_OF = {module: floor for floor, modules in FLOORS.items() for module in modules}
 
