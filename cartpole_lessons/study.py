@@ -48,6 +48,8 @@ if TYPE_CHECKING:
     import distributed
     import pandas as pd
 
+    from cartpole_lessons.training import Result
+
 ALGORITHMS = "cartpole_lessons.algorithms"
 BACKENDS = ("loky", "sequential", "dask")
 #: The published results: package data, so that they are there wherever the package is installed.
@@ -258,12 +260,9 @@ def run_task(task: Task) -> tuple[str, dict[str, Any]]:
         try:
             train = _load(task.lesson).train
             _warm_up(task, train)
-            result = train(seed=task.seed, **task.keywords)
+            result = _whole(train(seed=task.seed, **task.keywords))
         except Exception as raised:
             error = _traceback_text(raised)
-        else:
-            if result.interrupted:
-                raise KeyboardInterrupt
     figures = {"env_id": _environment(task), "solved": False, "perfect": False, "mean_return": None, "env_steps": None, "seconds": None}
     evaluations = []
     if error is None:
@@ -495,7 +494,14 @@ def _warm_up(task: Task, train: Callable) -> None:
         _warm.add(task.lesson)
         # What it raises, the training itself will raise again.
         with contextlib.suppress(Exception):
-            train(**{**task.keywords, "seed": task.seed, "max_steps": 1})
+            _whole(train(**{**task.keywords, "seed": task.seed, "max_steps": 1}))
+
+
+def _whole(result: "Result") -> "Result":
+    """The result of a training; Ctrl-C, which `train` turns into the best policy so far, goes on to stop the study."""
+    if result.interrupted:
+        raise KeyboardInterrupt
+    return result
 
 
 def _traceback_text(error: Exception) -> str:
