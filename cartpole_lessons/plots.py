@@ -1,20 +1,22 @@
 """Plots of how an agent learns: episode durations live, returns against environment steps, many seeds together."""
 
+import base64
 import contextlib
 import io
 import time
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-import matplotlib.pyplot as plt
 import numpy as np
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 
 from cartpole_lessons.display import STYLE_FILE, in_notebook, somebody_is_watching
 from cartpole_lessons.errors import InvalidInput
 
 if TYPE_CHECKING:
+    # matplotlib takes longer to import than the rest of the course together, so only what draws imports it.
+    from matplotlib.axes import Axes
+
     from cartpole_lessons.training import History, Result
 
 #: CartPole counts as solved on the mean of 100 episodes, so that is the window people look at.
@@ -32,14 +34,22 @@ def moving_average(values: Sequence[float], window: int = WINDOW) -> np.ndarray:
 @contextlib.contextmanager
 def course_style() -> Iterator[None]:
     """The course's look for the plots made inside, whatever the student's own settings are."""
-    with plt.style.context(STYLE_FILE):
+    from matplotlib import style
+
+    with style.context(STYLE_FILE):
         yield
 
 
-def plot_durations(durations: Sequence[float], *, ax: Axes | None = None, title: str = "") -> Axes:
+def _current_axes() -> "Axes":
+    import matplotlib.pyplot as plt
+
+    return plt.gca()
+
+
+def plot_durations(durations: Sequence[float], *, ax: "Axes | None" = None, title: str = "") -> "Axes":
     """Duration of each episode [steps] and the moving average over the last 100 of them."""
     if ax is None:
-        ax = plt.gca()
+        ax = _current_axes()
     episodes = np.arange(1, len(durations) + 1)
     ax.plot(episodes, durations, ".", color="C4", alpha=0.5, markersize=3, label="one episode")
     ax.plot(episodes, moving_average(durations), color="C0", label=f"mean of the last {WINDOW}")
@@ -48,7 +58,7 @@ def plot_durations(durations: Sequence[float], *, ax: Axes | None = None, title:
     return ax
 
 
-def plot_learning_curves(results: "Sequence[Result]", *, ax: Axes | None = None, label: str = "", color: str = "C0") -> Axes:
+def plot_learning_curves(results: "Sequence[Result]", *, ax: "Axes | None" = None, label: str = "", color: str = "C0") -> "Axes":
     """Mean return of the evaluations against environment steps: a thin line per seed, and the median of all.
 
     A line ends where its training stopped, in a dot (solved) or a cross (not). The median holds a stopped seed at its last value: an agent
@@ -61,7 +71,7 @@ def plot_learning_curves(results: "Sequence[Result]", *, ax: Axes | None = None,
             "plot_learning_curves needs at least one result with an evaluation: pass a list such as [train(seed=0), train(seed=1)]."
         )
     if ax is None:
-        ax = plt.gca()
+        ax = _current_axes()
     grid = np.linspace(0, max(result.env_steps for result in results), 300)
     curves = []
     for result in results:
@@ -73,6 +83,17 @@ def plot_learning_curves(results: "Sequence[Result]", *, ax: Axes | None = None,
     ax.set(xlabel="environment steps", ylabel="mean return, greedy", xlim=(0, None), ylim=(0, None))
     ax.legend(loc="lower right")
     return ax
+
+
+@dataclass(frozen=True)
+class _Picture:
+    """A PNG with a text for screen readers; IPython's own Image takes none in IPython 7, which Colab has."""
+
+    data: bytes
+    alt: str
+
+    def _repr_mimebundle_(self, include: object = None, exclude: object = None) -> tuple[dict[str, str], dict[str, dict]]:
+        return {"image/png": base64.b64encode(self.data).decode(), "text/plain": self.alt}, {"image/png": {"alt": self.alt}}
 
 
 class LivePlot:
@@ -99,7 +120,8 @@ class LivePlot:
             self._show(history)
 
     def _show(self, history: "History") -> None:
-        from IPython.display import Image, display
+        from IPython.display import display
+        from matplotlib.figure import Figure
 
         with course_style():
             # A Figure of its own, outside pyplot: nothing is left open when the cell is interrupted.
@@ -109,8 +131,8 @@ class LivePlot:
             figure.savefig(png, format="png", dpi=100)
         best = max(history.episode_returns, default=0)
         text = f"{self.title}: {len(history.episode_returns)} episodes, the longest {best:.0f} steps"
-        image = Image(png.getvalue(), format="png", alt=text)
+        picture = _Picture(png.getvalue(), text)
         if self._handle is None:
-            self._handle = display(image, display_id=True)
+            self._handle = display(picture, display_id=True)
         else:
-            self._handle.update(image)
+            self._handle.update(picture)

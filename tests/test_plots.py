@@ -153,6 +153,14 @@ def test_a_watched_plot_is_redrawn_two_to_four_times_a_second(monkeypatch, shown
     assert plt.get_fignums() == []
 
 
+def test_the_live_picture_is_a_png_with_a_text_for_screen_readers():
+    from IPython.core.formatters import DisplayFormatter
+
+    data, metadata = DisplayFormatter().format(plots._Picture(b"\x89PNG", "agent: 3 episodes"))
+    assert data == {"image/png": "iVBORw==", "text/plain": "agent: 3 episodes"}
+    assert metadata == {"image/png": {"alt": "agent: 3 episodes"}}
+
+
 def test_an_unwatched_plot_is_drawn_once(monkeypatch, shown, clock):
     notebook(monkeypatch, watched=False)
     train_for_four_seconds(clock)
