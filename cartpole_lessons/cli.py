@@ -9,6 +9,7 @@ import inspect
 import math
 import os
 import pkgutil
+import re
 import sys
 import tempfile
 from collections.abc import Callable, Iterable
@@ -18,7 +19,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
-from rich.table import Table
+from rich.table import Column, Table
 
 import cartpole_lessons.algorithms
 from cartpole_lessons.errors import CheckpointError, CourseError, InvalidInput, MissingDependency, NoDisplay, RecordingError
@@ -38,6 +39,8 @@ app = typer.Typer(
 
 #: Packages whose module has another name.
 PACKAGES = {"ignite": "pytorch-ignite"}
+#: More than this is a typing error.
+MOST_SEEDS = 100_000
 
 
 def _examples(*lines: str) -> str:
@@ -192,9 +195,9 @@ def _save(save: Callable[[Path], Path], path: Path) -> tuple[Path, bool]:
     try:
         return save(path), True
     except (CheckpointError, RecordingError) as error:
-        refuge = Path(tempfile.mkdtemp(prefix="cartpole-lessons-")) / path.name
-        print(f"{error} It is in {refuge.parent} instead.", file=sys.stderr)
-        return save(refuge), False
+        saved = save(Path(tempfile.mkdtemp(prefix="cartpole-lessons-")) / path.name)
+        print(f"{str(error).rstrip('.')}; for now it is in {saved.parent}.", file=sys.stderr)
+        return saved, False
 
 
 # The commands -------------------------------------------------------------------------------------------------------------------
@@ -202,24 +205,22 @@ def _save(save: Callable[[Path], Path], path: Path) -> tuple[Path, bool]:
 
 @app.command("list", epilog=_examples("list"))
 def list_lessons() -> None:
-    """Show the lessons that can be trained, and what they reached when they were measured."""
-    from cartpole_lessons.report import published
-
-    measured = published()
-    table = Table("lesson", "what it is", "solved", "env steps", "seconds")
+    """Show the lessons that can be trained."""
+    table = Table(box=None, pad_edge=False)
+    table.add_column("lesson", no_wrap=True)
+    table.add_column("what it is")
     for name, summary in lessons().items():
-        row = measured.get(name)
-        table.add_row(name, summary, *(row.cells() if row else ("-", "-", "-")))
-    Console().print(table)
-    print("Env steps and seconds are medians until the training ended by itself. Next: cartpole-lessons train ppo")
+        table.add_row(name, summary)
+    Console(highlight=False).print(table)
+    print("\nNext: cartpole-lessons train ppo")
 
 
 @app.command(
     epilog=_examples(
         "train ppo",
         "train ppo --seed 3 --set clip=0.2 --set hidden=32",
-        "train policy_gradient --video balanced.mp4 --save balanced.npz",
-        "train reinforce --set env_id=CartPole-v0",
+        "train policy_gradient --video balanced.mp4",
+        "train reinforce --set env_id=CartPole-v0 --save v0.npz",
     )
 )
 def train(
@@ -239,15 +240,28 @@ def train(
         if path is not None:
             _check_writable(option, path)
 
-    result = learner(seed=seed, progress=True, **keywords)
-    checkpoint, saved_there = _save(result.save, save)
-    filmed_there = True
-    if video is not None:
-        video, filmed_there = _film(result.policy, result.env_id, video)
-    print(result)
+    try:
+        result = learner(seed=seed, progress=True, **keywords)
+    except CourseError:
+        raise
+    except Exception as error:
+        # At its own settings a lesson does not fail; those that the user chose can be anything.
+        if not keywords:
+            raise
+        chosen = ", ".join(f"{name}={value}" for name, value in keywords.items())
+        raise InvalidInput(f"{lesson} cannot be trained with {chosen} ({type(error).__name__}: {str(error).split(chr(10))[0]}).") from None
+    if not result.interrupted:  # then the run has already said so
+        print(result)
+    checkpoint, all_is_well = _save(result.save, save)
     print(f"checkpoint: {checkpoint}")
-    print(f"film: {video}" if video is not None else f"To see it: cartpole-lessons watch {checkpoint}")
-    raise typer.Exit(0 if result.solved and saved_there and filmed_there else 1)
+    if video is None:
+        print(f"To see it: cartpole-lessons watch {checkpoint}")
+    else:
+        film, filmed_there = _film(result.policy, result.env_id, video)
+        all_is_well &= filmed_there
+        if film is not None:
+            print(f"film: {film}")
+    raise typer.Exit(0 if result.solved and all_is_well else 1)
 
 
 def _film(policy: "Policy", env_id: str, path: Path, seed: int | None = None) -> tuple[Path | None, bool]:
@@ -327,6 +341,74 @@ def _play(policy: "Policy", env_id: str, seed: int) -> int:
     finally:
         env.close()
     return steps
+
+
+@app.command(
+    epilog=_examples(
+        "study ppo actor_critic --seeds 0-9",
+        "study ppo --seeds 20 --set hidden=32,64 --folder hidden --workers 2",
+        "study --seeds 0-99 --scheduler tcp://localhost:8786",
+    )
+)
+def study(
+    lesson: Annotated[list[str] | None, typer.Argument(help="Which algorithms. Default: all of them.")] = None,
+    seeds: Annotated[str, typer.Option(help="20 for seeds 0 to 19, or ranges and single seeds such as 0-9,42.")] = "10",
+    folder: Annotated[Path, typer.Option(help="Where the results go, a small file each; what is there already is not run again.")] = Path(
+        "study"
+    ),
+    set_: Annotated[
+        list[str] | None, typer.Option("--set", metavar="NAME=V1,V2", help="Values of a hyperparameter to try, in every combination.")
+    ] = None,
+    workers: Annotated[int | None, typer.Option(help="Processes. Default: one per core.")] = None,
+    scheduler: Annotated[str | None, typer.Option(metavar="ADDRESS", help="Run on the cluster of this Dask scheduler.")] = None,
+) -> None:
+    """Train many lessons on many seeds; stopped or killed, the same command goes on where it was."""
+    chosen = parse_seeds(seeds)
+    names = list(lesson or lessons())
+    for name in names:
+        algorithm(name)
+    grid = parse_grid(algorithm(names[0]).train, set_ or [])
+
+    from cartpole_lessons.study import readable, run_study
+
+    done = run_study(names, chosen, folder=folder, grid=grid, workers=workers, scheduler=scheduler)
+    table = Table(Column("row", no_wrap=True), "solved", "perfect", "env steps", "seconds", box=None, pad_edge=False)
+    for row, summary in done.summary().items():
+        cells = readable(summary)
+        table.add_row(row, *(cells[name].replace(" (", "\n(") for name in ("solved", "perfect", "env_steps", "seconds")))
+    Console(highlight=False).print(table)
+    print(f"{done}. Next: cartpole-lessons report {folder}")
+    raise typer.Exit(1 if done.failed else 0)
+
+
+def parse_seeds(text: str) -> list[int]:
+    """Seeds from "20" (0 to 19), "0-9", "3," or "0-9,42": `InvalidInput` on anything else."""
+    wrong = InvalidInput(f"--seeds is a number of seeds (20), or ranges and single seeds (0-9,42), but got {text!r}.")
+    if text.isdecimal():
+        text = f"0-{int(text) - 1}"
+    seeds = []
+    for part in filter(None, text.replace(" ", "").split(",")):
+        match = re.fullmatch(r"(\d+)(?:-(\d+))?", part)
+        first, last = (int(match[1]), int(match[2] or match[1])) if match else (1, 0)
+        if first > last or last >= 2**32 or last - first >= MOST_SEEDS:
+            raise wrong
+        seeds += range(first, last + 1)
+    if not seeds:
+        raise wrong
+    return list(dict.fromkeys(seeds))
+
+
+@app.command(epilog=_examples("report", "report study --output study.html", "report study --no-films"))
+def report(
+    folder: Annotated[Path | None, typer.Argument(help="That of a study. Default: the published results.")] = None,
+    output: Annotated[Path, typer.Option(metavar="FILE", help="Where the page goes.")] = Path("report.html"),
+    films: Annotated[bool, typer.Option(help="Train a seed of each row again, to film it.")] = True,
+) -> None:
+    """Make one HTML page, whole in itself, with the tables, the learning curves and the films of a study."""
+    from cartpole_lessons.report import write_report
+
+    _check_writable("--output", output)
+    print(f"report: {write_report(output, folder, films=films, progress=True)}")
 
 
 @app.command(epilog=_examples("doctor"))

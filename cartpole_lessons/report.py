@@ -1,0 +1,204 @@
+"""One HTML page about a study, whole in itself: what was reached, how it was learned, and what it looks like."""
+
+import base64
+import html
+import io
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from importlib import import_module
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+
+from cartpole_lessons.errors import CourseError, RecordingError
+from cartpole_lessons.files import atomic_write
+from cartpole_lessons.plots import course_style, plot_learning_curves
+from cartpole_lessons.study import ALGORITHMS, RESULTS, StudyError, read_results, read_study, readable, summarise
+from cartpole_lessons.video import record
+
+Run = Mapping[str, Any]
+
+STYLE = """
+:root { color-scheme: light; }
+body { font: 16px/1.5 system-ui, sans-serif; color: #1b1f24; background: #fff; max-width: 68rem; margin: 2rem auto; padding: 0 1rem; }
+h1 { line-height: 1.2; } h2 { margin-top: 2.5rem; border-bottom: 1px solid #d0d7de; padding-bottom: .2rem; }
+.wide { overflow-x: auto; }
+table { border-collapse: collapse; width: 100%; font-variant-numeric: tabular-nums; }
+th, td { text-align: left; padding: .35rem .7rem; border-bottom: 1px solid #d0d7de; vertical-align: top; }
+th { background: #f6f8fa; } td small { color: #57606a; display: block; }
+.grid { display: grid; grid-template-columns: repeat(auto-fill, minmax(20rem, 1fr)); gap: 1rem; }
+.grid figure { margin: 0 !important; } .grid img, .grid video { width: 100%; height: auto; }
+figcaption { font-size: .9rem; color: #57606a; }
+code, pre { font-family: ui-monospace, monospace; font-size: .85rem; } pre { overflow-x: auto; background: #f6f8fa; padding: .7rem; }
+"""
+
+
+def write_report(path: str | os.PathLike, folder: str | os.PathLike | None = None, *, films: bool = True, progress: bool = False) -> Path:
+    """Write the page about the study in `folder`, or about the published results (None), to `path`: whole or not at all.
+
+    films: train one seed of each row once more and film what it learned, because results hold figures and no policies.
+    `StudyError` where there are no results; `RecordingError` where the page cannot be written.
+    """
+    path = Path(path)
+    rows = _rows(folder)
+    title = "CartPole: the published results" if folder is None else f"CartPole: the study in {Path(folder).resolve().name}"
+    page = _page(title, rows, _films(rows, progress) if films else [])
+    try:
+        with atomic_write(path) as file:
+            file.write(page.encode())
+    except OSError as error:
+        raise RecordingError(
+            f"The report cannot be written to {path.parent} ({error.strerror or error}): choose a folder with space that you may write to."
+        ) from None
+    return path
+
+
+def _rows(folder: str | os.PathLike | None) -> dict[str, list[Run]]:
+    """Row -> its runs, by seed."""
+    if folder is None:
+        rows = read_results(RESULTS)
+        if not rows:
+            raise StudyError("This installation holds no published results: pass the folder of a study of your own.")
+        return rows
+    rows = {}
+    for run in read_study(folder).runs:
+        rows.setdefault(run["row"], []).append(run)
+    return rows
+
+
+def _page(title: str, rows: Mapping[str, Sequence[Run]], films: Sequence[str]) -> str:
+    runs = [run for group in rows.values() for run in group]
+    seeds = sorted({run["seed"] for run in runs})
+    about = f"{len(runs)} trainings: {len(rows)} row{'s' * (len(rows) != 1)}, seeds {_ranges(seeds)}."
+    parts = [
+        f"<h1>{html.escape(title)}</h1><p>{html.escape(about)}</p>",
+        f"<h2>What was reached</h2>{_table(runs)}",
+        "<p><b>Solved</b>: the mean return of 100 fresh episodes, played without exploration, reaches the environment's own threshold. "
+        "<b>Perfect</b>: every one of them reaches the time limit. <b>Stable</b>: the last ten evaluations of the training all reach the "
+        "threshold. In brackets: 95 % intervals. Steps and seconds are medians until the training ended by itself; a run that was not solved "
+        "counts as one that never did.</p>",
+        f"<h2>How it was learned</h2><p>A thin line per seed, ending in a dot where it was solved and in a cross where not.</p>{_curves(rows)}",
+    ]
+    if films:
+        parts.append(f'<h2>What it looks like</h2><div class="grid">{"".join(films)}</div>')
+    parts += [_failures(runs), f"<h2>How it was measured</h2>{_machines(runs)}"]
+    head = f'<meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1"><title>{html.escape(title)}</title>'
+    return f'<!DOCTYPE html>\n<html lang="en"><head>{head}<style>{STYLE}</style></head>\n<body>\n{chr(10).join(parts)}\n</body></html>\n'
+
+
+def _table(runs: Iterable[Run]) -> str:
+    columns = {
+        "solved": "solved",
+        "perfect": "perfect",
+        "stable": "stable",
+        "env_steps": "env steps to solve",
+        "seconds": "seconds to solve",
+    }
+    lines = ["<tr><th>row</th>" + "".join(f"<th>{name}</th>" for name in columns.values()) + "</tr>"]
+    for row, summary in summarise(runs).items():
+        settings = ", ".join(
+            [summary["env_id"], *(f"{name}={value}" for name, value in summary["hyperparameters"].items() if name != "env_id")]
+        )
+        cells = readable(summary)
+        lines.append(
+            f"<tr><td>{html.escape(row)}<small>{html.escape(settings)}</small></td>"
+            + "".join(f"<td>{_with_small_interval(cells[name])}</td>" for name in columns)
+            + "</tr>"
+        )
+    return f'<div class="wide"><table>{"".join(lines)}</table></div>'
+
+
+def _with_small_interval(cell: str) -> str:
+    figure, opened, interval = html.escape(cell).partition(" (")
+    return f"{figure}<small>({interval}</small>" if opened else figure
+
+
+def _curves(rows: Mapping[str, Sequence[Run]]) -> str:
+    figures = []
+    for row, runs in rows.items():
+        drawn = [
+            SimpleNamespace(history=SimpleNamespace(evaluations=run["evaluations"]), env_steps=run["env_steps"], solved=run["solved"])
+            for run in runs
+            # A rule that needs no training has been evaluated, but there is nothing to draw.
+            if len(run["evaluations"]) > 1 or (run["evaluations"] and run["env_steps"])
+        ]
+        if drawn:
+            label = f"{row}: learning curves of {len(drawn)} seed{'s' * (len(drawn) != 1)}"
+            source = base64.b64encode(_picture(row, drawn)).decode()
+            figures.append(f'<figure><img src="data:image/png;base64,{source}" alt="{html.escape(label, quote=True)}"></figure>')
+    return (
+        f'<div class="grid">{"".join(figures)}</div>' if figures else "<p>These results hold no evaluations from during the training.</p>"
+    )
+
+
+def _picture(title: str, results: list[SimpleNamespace]) -> bytes:
+    from matplotlib.figure import Figure
+
+    with course_style():
+        figure = Figure(figsize=(5, 3.2))
+        axes = plot_learning_curves(results, ax=figure.add_subplot())
+        axes.set_title(title)
+        file = io.BytesIO()
+        figure.savefig(file, format="png", dpi=110)
+    return file.getvalue()
+
+
+def typical(runs: Sequence[Run]) -> Run | None:
+    """Of the solved runs the one in the middle by its steps; of runs that are all unsolved, the middle by what they reached."""
+    finished = [run for run in runs if run["status"] == "ok"]
+    solved = [run for run in finished if run["solved"]]
+    ordered = sorted(solved, key=lambda run: run["env_steps"]) or sorted(finished, key=lambda run: run["mean_return"])
+    return ordered[(len(ordered) - 1) // 2] if ordered else None
+
+
+def _films(rows: Mapping[str, Sequence[Run]], progress: bool) -> list[str]:
+    """A film per row, as HTML. Where one cannot be made, its reason stands in its place: the page is worth more than a film."""
+    from tqdm.auto import tqdm
+
+    films = []
+    for row, runs in tqdm(rows.items(), desc="films", disable=not progress):
+        run = typical(runs)
+        if run is None:
+            continue
+        try:
+            films.append(_film(row, run))
+        except (CourseError, ImportError) as error:
+            films.append(f"<figure><figcaption>{html.escape(row)}: no film. {html.escape(str(error))}</figcaption></figure>")
+    return films
+
+
+def _film(row: str, run: Run) -> str:
+    lesson = run["lesson"]
+    train = import_module(lesson if "." in lesson else f"{ALGORITHMS}.{lesson}").train
+    result = train(seed=run["seed"], **run["hyperparameters"])
+    label = f"{row}, seed {run['seed']}: mean return {result.evaluation.mean:.0f} of {result.evaluation.max_episode_steps}"
+    return record(result.policy, result.env_id, label=label).to_html()
+
+
+def _failures(runs: Iterable[Run]) -> str:
+    failed = [run for run in runs if run["status"] == "failed"]
+    if not failed:
+        return ""
+    details = "".join(
+        f"<details><summary>{html.escape(run['row'])}, seed {run['seed']}</summary><pre>{html.escape(run.get('error') or '')}</pre></details>"
+        for run in failed
+    )
+    return f"<h2>What failed</h2><p>These trainings raised an error; they count as not solved.</p>{details}"
+
+
+def _machines(runs: Iterable[Run]) -> str:
+    """The machines, without their names, and on how many trainings each was used."""
+    used: dict[str, int] = {}
+    for run in runs:
+        text = ", ".join(f"{name} {value}" for name, value in run["machine"].items() if name != "host")
+        used[text] = used.get(text, 0) + 1
+    lines = "".join(f"<li>{count} trainings: {html.escape(text)}</li>" for text, count in used.items())
+    return f"<ul>{lines}</ul><p>Films are of trainings made again, with the same seed, when this page was written.</p>"
+
+
+def _ranges(numbers: Sequence[int]) -> str:
+    """Ascending numbers as "0-99" or "0-4, 7"."""
+    groups = np.split(np.asarray(numbers), np.flatnonzero(np.diff(numbers) != 1) + 1)
+    return ", ".join(str(group[0]) if len(group) == 1 else f"{group[0]}-{group[-1]}" for group in groups)
