@@ -25,6 +25,7 @@ import re
 import signal
 import tempfile
 import threading
+import time
 import traceback
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -34,7 +35,6 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from scipy.stats import binomtest
 
 from cartpole_lessons import __version__
 from cartpole_lessons.checks import check_choice, check_count, check_seed
@@ -251,9 +251,7 @@ def lesson_code(lesson: str) -> str:
 
 def run_task(task: Task) -> tuple[str, dict[str, Any]]:
     """Train as `task` says: the name of its file, and what belongs there. Whatever the training raises becomes part of that."""
-    if task.owner != os.getpid() and threading.current_thread() is threading.main_thread():
-        # Ctrl-C in a terminal reaches every process. Only the owner decides: a training that stops by itself looks like a result.
-        signal.signal(signal.SIGINT, signal.SIG_IGN)
+    _obey(task.owner)
     # A cluster's worker may have several threads, but the global random generators that a training seeds are there only once.
     with _one_at_a_time, one_thread():
         error = None
@@ -354,6 +352,8 @@ def summarise(runs: Iterable[Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
 
 def wilson_interval(successes: int, of: int) -> tuple[float, float]:
     """95 % interval of a share, from `successes` of `of` runs. Source: Wilson (1927)."""
+    from scipy.stats import binomtest  # half a second that no worker needs
+
     interval = binomtest(successes, of).proportion_ci(CONFIDENCE, method="wilson")
     return float(interval.low), float(interval.high)
 
@@ -405,6 +405,7 @@ def _summary(runs: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
 
 _one_at_a_time = threading.Lock()
 _warm: set[str] = set()  # lessons that have trained once in this process
+_following: list[threading.Thread] = []  # what watches this process's owner
 
 
 def _tasks(lessons: object, seeds: object, grid: Mapping[str, Sequence[Any]]) -> list[Task]:
@@ -486,6 +487,24 @@ def _checked_keywords(lesson: str, keywords: Mapping[str, Any]) -> dict[str, Any
 def _environment(task: Task) -> str:
     """The environment that the task trains in, which a training that failed does not tell."""
     return task.keywords.get("env_id") or inspect.signature(_load(task.lesson).train).parameters["env_id"].default
+
+
+def _obey(owner: int) -> None:
+    """Make a process that joblib started for this study stop when its owner says so or is no more. Elsewhere it does nothing."""
+    if _following and os.getppid() != owner:
+        os._exit(1)
+    if _following or os.getppid() != owner or threading.current_thread() is not threading.main_thread():
+        return
+    # Ctrl-C in a terminal reaches every process. Only the owner decides: a training that stops by itself looks like a result.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+    def follow() -> None:
+        while os.getppid() == owner:
+            time.sleep(0.5)
+        os._exit(1)
+
+    _following.append(threading.Thread(target=follow, daemon=True))
+    _following[0].start()
 
 
 def _warm_up(task: Task, train: Callable) -> None:
