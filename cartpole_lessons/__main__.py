@@ -24,8 +24,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     try:
         app(arguments, prog_name="cartpole-lessons")
-    except SystemExit as stop:
-        return stop.code or OK
+    except SystemExit as stop:  # how typer ends, with codes of its own for Ctrl-C
+        return stop.code or OK if stop.code in (None, OK, FAILED, WRONG_USE) else FAILED
     except InvalidInput as error:
         return _stop(str(error), WRONG_USE)
     except CourseError as error:

@@ -69,7 +69,8 @@ def algorithm(lesson: str) -> Any:
     try:
         return import_module(f"cartpole_lessons.algorithms.{lesson}")
     except ModuleNotFoundError as error:
-        package = PACKAGES.get(error.name, error.name)
+        module = (error.name or "").partition(".")[0]
+        package = PACKAGES.get(module, module)
         raise MissingDependency(f"The lesson {lesson} needs {package}, which is not installed: run `pip install {package}`.") from None
 
 
@@ -141,12 +142,11 @@ def _example(defaults: dict[str, Any]) -> str:
 
 def parse_value(name: str, text: str, default: Any) -> Any:
     """`text` as a value of `default`'s type: bool, whole number, number, text, or a tuple of these. None stands for "no number"."""
+    if isinstance(default, tuple | list):
+        return tuple(parse_value(name, part.strip(), default[0]) for part in text.strip("()[]").split(","))
     try:
         if isinstance(default, bool):
             return {"true": True, "yes": True, "on": True, "1": True, "false": False, "no": False, "off": False, "0": False}[text.lower()]
-        if isinstance(default, tuple | list):
-            parts = tuple(part for part in text.strip("()[]").split(",") if part.strip())
-            return tuple(parse_value(name, part.strip(), default[0]) for part in parts)
         if default is None:
             return None if text.lower() == "none" else _whole(text)
         if isinstance(default, int):
@@ -330,13 +330,15 @@ def _play(policy: "Policy", env_id: str, seed: int) -> int:
     batched_space = gym.vector.utils.batch_space(env.action_space, 1)
     try:
         observation, _ = env.reset()
+        if pygame.display.get_driver() in ("dummy", "offscreen"):  # a display is named, but nothing answers there
+            raise NoDisplay("The window opens where nobody can see it: use --video.")
         steps, over = 0, False
         # Gymnasium takes no notice of the window's close button.
         while not over and not pygame.event.peek(pygame.QUIT):
             action = check_actions(policy.act(observation[None]), batched_space)[0]
             observation, _, terminated, truncated, _ = env.step(action)
             steps, over = steps + 1, terminated or truncated
-    except pygame.error as error:  # a display is named, but nothing answers there
+    except pygame.error as error:
         raise NoDisplay(f"The window does not open ({error}): use --video.") from None
     finally:
         env.close()

@@ -28,6 +28,7 @@ h1 { line-height: 1.2; } h2 { margin-top: 2.5rem; border-bottom: 1px solid #d0d7
 table { border-collapse: collapse; width: 100%; font-variant-numeric: tabular-nums; }
 th, td { text-align: left; padding: .35rem .7rem; border-bottom: 1px solid #d0d7de; vertical-align: top; }
 th { background: #f6f8fa; } td small { color: #57606a; display: block; }
+td + td small, th { white-space: nowrap; }
 .grid { display: grid; grid-template-columns: repeat(auto-fill, minmax(20rem, 1fr)); gap: 1rem; }
 .grid figure { margin: 0 !important; } .grid img, .grid video { width: 100%; height: auto; }
 figcaption { font-size: .9rem; color: #57606a; }
@@ -76,9 +77,8 @@ def _page(title: str, rows: Mapping[str, Sequence[Run]], films: Sequence[str]) -
         f"<h1>{html.escape(title)}</h1><p>{html.escape(about)}</p>",
         f"<h2>What was reached</h2>{_table(runs)}",
         "<p><b>Solved</b>: the mean return of 100 fresh episodes, played without exploration, reaches the environment's own threshold. "
-        "<b>Perfect</b>: every one of them reaches the time limit. <b>Stable</b>: the last ten evaluations of the training all reach the "
-        "threshold. In brackets: 95 % intervals. Steps and seconds are medians until the training ended by itself; a run that was not solved "
-        "counts as one that never did.</p>",
+        "<b>Perfect</b>: every one of them reaches the time limit. In brackets: 95 % intervals. Steps and seconds are medians until the "
+        "training ended by itself; a run that was not solved counts as one that never did.</p>",
         f"<h2>How it was learned</h2><p>A thin line per seed, ending in a dot where it was solved and in a cross where not.</p>{_curves(rows)}",
     ]
     if films:
@@ -89,13 +89,7 @@ def _page(title: str, rows: Mapping[str, Sequence[Run]], films: Sequence[str]) -
 
 
 def _table(runs: Iterable[Run]) -> str:
-    columns = {
-        "solved": "solved",
-        "perfect": "perfect",
-        "stable": "stable",
-        "env_steps": "env steps to solve",
-        "seconds": "seconds to solve",
-    }
+    columns = {"solved": "solved", "perfect": "perfect", "env_steps": "env steps to solve", "seconds": "seconds to solve"}
     lines = ["<tr><th>row</th>" + "".join(f"<th>{name}</th>" for name in columns.values()) + "</tr>"]
     for row, summary in summarise(runs).items():
         settings = ", ".join(

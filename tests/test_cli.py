@@ -1,0 +1,630 @@
+"""The command line does what its help shows, says in one sentence what went wrong, and loses nothing that was learned."""
+
+import importlib.metadata
+import inspect
+import os
+import re
+import shlex
+import shutil
+import signal
+import subprocess
+import sys
+from html.parser import HTMLParser
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+from conftest import full_disk, one_sentence
+
+from cartpole_lessons import report, study
+from cartpole_lessons.__main__ import main
+from cartpole_lessons.algorithms import hand_made, ppo
+from cartpole_lessons.checkpoints import load_checkpoint, save_checkpoint
+from cartpole_lessons.cli import algorithm, lessons, open_checkpoint, parse_grid, parse_seeds, parse_settings, parse_value
+from cartpole_lessons.display import virtual_display
+from cartpole_lessons.errors import CheckpointError, InvalidInput, RecordingError
+from cartpole_lessons.evaluation import evaluate
+from cartpole_lessons.study import StudyError, run_study, write_results
+from cartpole_lessons.video import _is_whole
+
+COMMANDS = ("list", "train", "evaluate", "watch", "study", "report", "doctor")
+needs_xvfb = pytest.mark.skipif(shutil.which("Xvfb") is None, reason="Xvfb is not installed")
+
+
+@pytest.fixture
+def command(capfd, tmp_path, monkeypatch):
+    """`command("train ppo --seed 3")` in an empty folder: its exit code and what it printed. hand_made is the lesson that takes no time."""
+    monkeypatch.chdir(tmp_path)
+
+    def run(line):
+        code = main(shlex.split(line))
+        printed = capfd.readouterr()
+        return SimpleNamespace(code=code, out=printed.out, err=printed.err)
+
+    return run
+
+
+def subprocess_of(*arguments, path=None, **options):
+    """The command line as a process of its own; path: a folder that Python searches first."""
+    environment = {**os.environ, **({"PYTHONPATH": str(path)} if path else {})}
+    command = [sys.executable, "-m", "cartpole_lessons", *arguments]
+    return subprocess.run(command, capture_output=True, text=True, env=environment, timeout=120, **options)
+
+
+def failed_with_one_sentence(done, code, *named):
+    """The command ended with `code`, printed nothing else, and said on stderr one sentence that names all of `named`."""
+    assert (done.code, done.out) == (code, "")
+    return one_sentence(done.err.rstrip("\n"), *named)
+
+
+# Help ---------------------------------------------------------------------------------------------------------------------------
+
+
+def examples_of(help_text):
+    """The commands that a help text shows, without the program's name."""
+    return re.findall(r"^ +cartpole-lessons (.+?) *$", help_text, re.MULTILINE)
+
+
+def test_help_names_every_command_and_the_exit_codes(command):
+    done = command("--help")
+    assert done.code == 0
+    assert [name for name in COMMANDS if not re.search(rf"\b{name}\b", done.out)] == []
+    assert "0 solved" in done.out
+
+
+def test_examples_in_the_help_work_as_printed(command, monkeypatch, no_screen, small_studies):
+    for name in COMMANDS:
+        examples = examples_of(command(f"{name} --help").out)
+        assert examples, f"{name} --help shows no example"
+        for number, example in enumerate(examples):
+            assert example.split()[0] == name
+            # The first training is run as it stands; the others need not last until they are solved.
+            short = name == "train" and number > 0
+            if name == "doctor":  # its own tests run it
+                continue
+            done = command(f"{example} --set max_steps=1" if short else example)
+            assert done.code in ((0, 1) if short else (0,)), f"{example}: {done.err}"
+            assert "Traceback" not in done.err
+    written = {path.name for path in Path().iterdir()} - small_studies
+    assert written == {
+        "balanced.mp4", "policy_gradient-seed0.npz", "ppo-seed0.mp4", "ppo-seed0.npz", "ppo-seed3.npz", "report.html", "study.html", "v0.npz",
+    }  # fmt: skip
+
+
+@pytest.fixture
+def small_studies(monkeypatch, tmp_path):
+    """Studies train two lessons on two seeds for one step, here; the published results are those of such a study. Returns the folders they make."""
+    folders = set()
+
+    def small(names, seeds, *, folder, grid=None, workers=None, scheduler=None):
+        folders.add(Path(folder).name)
+        rows = {name: (name, {"max_steps": 1}) for name in names[:2]}
+        return run_study(rows, seeds[:2], folder=folder, grid=grid, backend="sequential", progress=False)
+
+    monkeypatch.setattr(study, "run_study", small)
+    published = tmp_path.parent / f"{tmp_path.name}-published"
+    runs = run_study("hand_made", [0, 1], folder=published / "runs", backend="sequential", progress=False).runs
+    write_results(runs, published)
+    monkeypatch.setattr(report, "RESULTS", published)
+    return folders
+
+
+def test_the_program_is_installed_under_its_name():
+    (entry,) = importlib.metadata.entry_points(group="console_scripts", name="cartpole-lessons")
+    assert entry.load() is main
+
+
+def test_list_shows_every_lesson_and_answers_without_torch():
+    code = "import sys; from cartpole_lessons.__main__ import main; main(['list']); print('torch' in sys.modules)"
+    shown = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    assert shown.endswith("False\n")
+    modules = {path.stem for path in Path(hand_made.__file__).parent.glob("*.py")} - {"__init__"}
+    assert {name for name in modules if re.search(rf"^{name} ", shown, re.MULTILINE)} == set(lessons())
+    assert {"hand_made", "ppo", "reinforce"} <= set(lessons()) <= modules
+    assert all(lessons().values())
+
+
+@pytest.mark.parametrize("package", ["typer", "rich"])
+def test_without_typer_or_rich_it_says_what_to_install(tmp_path, package):
+    (tmp_path / f"{package}.py").write_text(f"raise ModuleNotFoundError('none', name={package!r})")
+    done = subprocess_of("list", path=tmp_path)
+    assert (done.returncode, done.stdout) == (1, "")
+    one_sentence(done.stderr.rstrip("\n"), "`pip install typer rich`")
+
+
+def test_a_package_that_does_not_load_is_a_case_for_the_doctor(tmp_path):
+    (tmp_path / "torch.py").write_text("raise ImportError('libtorch is broken', name='torch')")
+    done = subprocess_of("train", "ppo", path=tmp_path, cwd=tmp_path)
+    assert (done.returncode, done.stdout) == (1, "")
+    one_sentence(done.stderr.rstrip("\n"), "torch", "libtorch is broken", "`cartpole-lessons doctor`")
+
+
+@pytest.mark.parametrize("line", ["bogus", "train", "train ppo --sed 3", "train ppo --seed x", "evaluate", "list ppo"])
+def test_wrong_use_ends_with_2(command, line):
+    assert command(line).code == 2
+
+
+# Settings -----------------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("lesson", lessons())
+def test_every_default_of_every_lesson_is_read_back_as_itself(lesson):
+    train = algorithm(lesson).train
+    defaults = {name: p.default for name, p in inspect.signature(train).parameters.items() if name not in ("seed", "progress")}
+    texts = [f"{name}={','.join(map(str, value)) if isinstance(value, tuple) else value}" for name, value in defaults.items()]
+    parsed = parse_settings(train, texts)
+    assert parsed == defaults
+    assert [type(value) for value in parsed.values()] == [type(value) for value in defaults.values()]
+
+
+@pytest.mark.parametrize(
+    ("text", "default", "value"),
+    [
+        ("3", 1.0, 3.0), ("1e-3", 1.0, 0.001), ("200_000", 1, 200_000), ("2e5", 1, 200_000), ("-4", 1, -4), ("true", False, True),
+        ("No", True, False), ("0", True, False), ("a=b", "x", "a=b"), ("50", None, 50), ("none", None, None),
+        ("1, 2,3", (0.5,), (1.0, 2.0, 3.0)), ("(1,2)", (0.5, 0.5), (1.0, 2.0)),
+    ],
+)  # fmt: skip
+def test_values_take_the_type_of_the_default(text, default, value):
+    parsed = parse_value("it", text, default)
+    assert parsed == value
+    assert type(parsed) is type(value)
+
+
+@pytest.mark.parametrize(
+    ("text", "default", "kind"),
+    [
+        ("abc", 1.0, "a number"), ("nan", 1.0, "a number"), ("inf", 1.0, "a number"), ("1.5", 1, "a whole number"), ("inf", 1, "a whole number"),
+        ("x", 1, "a whole number"), ("2", True, "true or false"), ("x", None, "a whole number or none"), ("1,x", (1.0, 1.0), "a number"),
+    ],
+)  # fmt: skip
+def test_values_of_another_type_are_refused(text, default, kind):
+    with pytest.raises(InvalidInput) as caught:
+        parse_value("clip", text, default)
+    one_sentence(caught.value, f"clip is {kind}", repr(text.split(",")[-1]))
+
+
+@pytest.mark.parametrize(
+    ("settings", "named"),
+    [
+        (["hiden=3"], ["'hiden'", "hidden", "angle_scale", "max_steps"]),
+        (["seed=3"], ["'seed'"]),  # it has an option of its own
+        (["hidden"], ["name=value", "'hidden'"]),
+        (["hidden="], ["name=value", "'hidden='"]),
+        (["hidden=3", "hidden=4"], ["hidden", "twice"]),
+    ],
+)
+def test_wrong_settings_are_named_with_what_there_is(settings, named):
+    with pytest.raises(InvalidInput) as caught:
+        parse_settings(ppo.train, settings)
+    one_sentence(caught.value, *named)
+
+
+def test_grids_list_values_and_repeat_what_is_a_list_itself():
+    assert parse_grid(ppo.train, ["hidden=32,64", "clip=0.1", "clip=0.2"]) == {"hidden": [32, 64], "clip": [0.1, 0.2]}
+    assert parse_grid(hand_made.train, ["state_cost=1,1,1,1", "state_cost=2,1,1,1"]) == {"state_cost": [(1, 1, 1, 1), (2, 1, 1, 1)]}
+
+
+@pytest.mark.parametrize(
+    ("text", "seeds"), [("3", [0, 1, 2]), ("0-3", [0, 1, 2, 3]), ("7,", [7]), ("0-2, 42,1", [0, 1, 2, 42]), ("4294967295,", [2**32 - 1])]
+)  # fmt: skip
+def test_seeds_are_a_number_or_ranges(text, seeds):
+    assert parse_seeds(text) == seeds
+
+
+@pytest.mark.parametrize("text", ["", "0", "x", "3-1", "-3", "1-", ",", "0-4294967296", "999999999", "1.5"])
+def test_seeds_that_are_none_are_refused(text):
+    with pytest.raises(InvalidInput) as caught:
+        parse_seeds(text)
+    one_sentence(caught.value, "0-9,42", repr(text))
+
+
+# train --------------------------------------------------------------------------------------------------------------------------
+
+
+def test_train_shows_a_bar_and_ends_with_the_verdict_and_the_files(command):
+    done = command("train hand_made --seed 5 --video films/balanced.mp4 --save deep/down/policy.npz")
+    assert done.code == 0
+    assert "hand_made, seed 5:" in done.err  # the bar
+    verdict, *places = done.out.splitlines()
+    assert verdict.startswith("hand_made, seed 5: perfect, mean return 500.0 in 100 episodes of CartPole-v1")
+    assert places == ["checkpoint: deep/down/policy.npz", "film: films/balanced.mp4"]
+    assert _is_whole(Path("films/balanced.mp4").read_bytes())
+
+
+def test_train_is_the_lessons_own_training_with_the_settings_given(command):
+    assert command("train ppo --seed 4 --set max_steps=300 --set hidden=8 --set env_id=CartPole-v0 --save a.npz").code in (0, 1)
+    result = ppo.train(seed=4, max_steps=300, hidden=8, env_id="CartPole-v0")
+    saved = load_checkpoint("a.npz")
+    assert (saved.lesson, saved.env_id, saved.seed, saved.hyperparameters) == ("ppo", "CartPole-v0", 4, result.hyperparameters)
+    assert saved.mean_return == result.evaluation.mean
+    assert all(weights.equal(saved.weights[name]) for name, weights in result.policy.state_dict().items())
+
+
+def test_a_training_that_is_not_solved_ends_with_1_and_keeps_its_policy(command):
+    done = command("train ppo --set max_steps=1")
+    assert done.code == 1
+    assert "not solved" in done.out.splitlines()[0]
+    assert done.out.splitlines()[-1] == "To see it: cartpole-lessons watch ppo-seed0.npz"
+    assert load_checkpoint("ppo-seed0.npz").mean_return < 475
+
+
+def test_a_name_that_nobody_chose_overwrites_nothing_and_a_chosen_one_does(command):
+    for expected in ("hand_made-seed0.npz", "hand_made-seed0-2.npz", "hand_made-seed0-3.npz"):
+        assert f"checkpoint: {expected}\n" in command("train hand_made").out
+    Path("mine.npz").touch()
+    command("train hand_made --save mine.npz")
+    assert load_checkpoint("mine.npz").lesson == "hand_made"
+
+
+@pytest.mark.parametrize(
+    ("line", "named"),
+    [
+        ("train pppo", ["'pppo'", *lessons()]),
+        ("train ../ppo", ["'../ppo'"]),
+        ("train ppo --set hiden=3", ["'hiden'", "hidden"]),
+        ("train ppo --seed -1", ["seed", "-1"]),
+        ("train ppo --set env_id=CartPole-v9", ["CartPole-v9", "CartPole-v1"]),
+        ("train policy_gradient --set method=magic", ["'magic'", "'score_function'"]),
+        ("train ppo --set max_steps=0", ["max_steps", "0"]),
+        ("train ppo --set hidden=-3", ["ppo", "hidden=-3"]),  # torch's own complaint
+        ("train ppo --set learning_rate=-1 --set hidden=8", ["learning_rate=-1.0, hidden=8"]),
+    ],
+)
+def test_what_cannot_be_trained_is_refused_in_one_sentence(command, line, named):
+    done = command(line)
+    assert (done.code, done.out) == (2, "")
+    one_sentence(done.err.splitlines()[-1], *named)
+    assert list(Path().iterdir()) == []
+
+
+def test_an_error_of_a_lesson_at_its_own_settings_is_not_hidden(command, monkeypatch):
+    def broken(seed=0, progress=False, hidden=1):
+        raise RuntimeError("a bug of ours")
+
+    monkeypatch.setattr(ppo, "train", broken)
+    with pytest.raises(RuntimeError, match="a bug of ours"):
+        command("train ppo")
+
+
+def test_a_lesson_whose_package_is_missing_names_it(command, monkeypatch, missing):
+    monkeypatch.delitem(sys.modules, "cartpole_lessons.algorithms.reinforce", raising=False)
+    missing("ignite", "ignite.engine")
+    failed_with_one_sentence(command("train reinforce"), 1, "reinforce", "`pip install pytorch-ignite`")
+
+
+@pytest.mark.parametrize("option", ["--save", "--video"])
+def test_a_place_that_cannot_be_written_is_refused_before_the_training(command, monkeypatch, unwritable, option):
+    monkeypatch.setattr(hand_made, "train", lambda seed=0, progress=False: pytest.fail("trained"))
+    failed_with_one_sentence(command(f"train hand_made {option} {unwritable}/it"), 2, option, str(unwritable.parent), "another place")
+    Path("folder").mkdir()
+    failed_with_one_sentence(command(f"train hand_made {option} folder"), 2, option, "it is a folder")
+
+
+@pytest.fixture
+def disk_fails(monkeypatch):
+    """`disk_fails(breaking)`: `breaking()` happens at the end of hand_made's next training."""
+
+    def at_the_end(breaking):
+        train = hand_made.train
+
+        def then_break(seed=0, *, progress=False):
+            result = train(seed, progress=progress)
+            breaking()
+            return result
+
+        monkeypatch.setattr(hand_made, "train", then_break)
+
+    return at_the_end
+
+
+@pytest.mark.parametrize(("option", "name"), [("--save", "policy.npz"), ("--video", "film.mp4")])
+def test_what_was_learned_goes_elsewhere_when_its_place_breaks_meanwhile(command, disk_fails, option, name):
+    folder = Path("out")
+    folder.mkdir()
+    disk_fails(lambda: (folder.rmdir(), folder.touch()))
+    done = command(f"train hand_made {option} out/{name}")
+    assert done.code == 1
+    assert "perfect" in done.out
+    one_sentence(done.err.splitlines()[-1], "out", "for now it is in")
+    (place,) = re.findall(r"^(?:checkpoint|film): (.*cartpole-lessons-.*)$", done.out, re.MULTILINE)
+    assert Path(place).name == name
+    assert Path(place).stat().st_size > 500
+    shutil.rmtree(Path(place).parent)
+
+
+def test_a_disk_that_is_full_everywhere_is_said_after_the_verdict(command):
+    with full_disk(2500):  # enough for what is printed
+        done = command("train ppo --set max_steps=1")
+    assert done.code == 1
+    assert "mean return" in done.out
+    one_sentence(done.err.splitlines()[-1], "checkpoint cannot be written", "space")
+    assert list(Path().iterdir()) == []
+
+
+def test_a_film_that_cannot_be_made_costs_nothing_of_what_was_learned(command, missing):
+    missing("pygame")
+    done = command("train hand_made --video film.mp4")
+    assert done.code == 1
+    assert load_checkpoint("hand_made-seed0.npz").mean_return == 500
+    one_sentence(done.err.splitlines()[-1], "pip install pygame-ce")
+    assert not Path("film.mp4").exists()
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Ctrl-C is sent in another way there")
+def test_ctrl_c_keeps_the_best_policy_so_far(tmp_path):
+    # With this learning rate nothing is ever learned, so only the signal ends it.
+    words = ["train", "ppo", "--set", "learning_rate=1e-12", "--set", "max_steps=100_000_000", "--save", "stopped.npz"]
+    with subprocess.Popen(
+        [sys.executable, "-m", "cartpole_lessons", *words], cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as process:
+        bar = ""
+        while not re.search(r"[1-9][.\d]*k/100M", bar):
+            bar += process.stderr.read(1)
+            assert process.poll() is None
+        process.send_signal(signal.SIGINT)
+        out, err = process.communicate(timeout=60)
+    assert process.returncode == 1
+    assert "Traceback" not in err
+    assert out.startswith("Stopped by you. This is the best policy so far: ppo, seed 0: not solved")
+    assert "checkpoint: stopped.npz" in out
+    assert load_checkpoint(tmp_path / "stopped.npz").lesson == "ppo"
+
+
+# Checkpoints --------------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("lesson", lessons())
+def test_every_lessons_checkpoint_is_opened_as_the_policy_it_was(lesson, tmp_path):
+    result = algorithm(lesson).train(seed=1, max_steps=1)
+    saved, policy = open_checkpoint(result.save(tmp_path / "it.npz"))
+    assert (saved.lesson, type(policy)) == (lesson, type(result.policy))
+    observations = np.random.default_rng(0).normal(0, 0.2, (200, 4)).astype(np.float32)
+    assert np.array_equal(policy.act(observations), result.policy.act(observations))
+
+
+def test_evaluate_says_what_python_says_and_ends_with_the_verdict(command):
+    command("train hand_made --save good.npz")
+    command("train ppo --set max_steps=1 --save bad.npz")
+    done = command("evaluate good.npz --episodes 7 --seed 3")
+    assert (done.code, done.out) == (0, "hand_made, trained with seed 0: perfect, mean return 500.0 in 7 episodes of CartPole-v1\n")
+    done = command("evaluate bad.npz")
+    assert (done.code, done.out) == (1, f"ppo, trained with seed 0: {evaluate(open_checkpoint(Path('bad.npz'))[1])}\n")
+    assert "CartPole-v0" in command("evaluate good.npz --env-id CartPole-v0").out
+
+
+def test_what_is_no_checkpoint_is_refused_in_one_sentence(command, tmp_path, monkeypatch):
+    failed_with_one_sentence(command("evaluate none.npz"), 2, "none.npz", "cartpole-lessons train")
+    Path("text.npz").write_text("hello")
+    failed_with_one_sentence(command("watch text.npz"), 1, "text.npz")
+    policy = hand_made.LinearPolicy()
+    save_checkpoint("foreign.npz", policy, lesson="os.path", env_id="CartPole-v1", seed=0, hyperparameters={})
+    failed_with_one_sentence(command("evaluate foreign.npz"), 1, "'os.path'", "ppo")
+    save_checkpoint("misfit.npz", policy, lesson="ppo", env_id="CartPole-v1", seed=0, hyperparameters={})
+    failed_with_one_sentence(command("evaluate misfit.npz"), 1, "misfit.npz", "ppo")
+    monkeypatch.delattr(ppo, "Actor")
+    with pytest.raises(CheckpointError) as caught:
+        open_checkpoint(Path("misfit.npz"))
+    one_sentence(caught.value, "'ppo'", "no policy")
+
+
+# watch --------------------------------------------------------------------------------------------------------------------------
+
+
+def test_watch_films_where_no_window_can_open(command, no_screen):
+    command("train ppo --set max_steps=1 --save clumsy.npz")
+    for name in ("clumsy.mp4", "clumsy-2.mp4"):
+        done = command("watch clumsy.npz --seed 1")
+        assert (done.code, done.out) == (0, f"No window can open here, so this is filmed instead.\nfilm: {name}\n")
+        assert _is_whole(Path(name).read_bytes())
+    assert Path("clumsy.mp4").read_bytes() == Path("clumsy-2.mp4").read_bytes()
+
+
+def test_watch_refuses_a_place_that_cannot_be_written(command, unwritable):
+    command("train hand_made --save it.npz")
+    failed_with_one_sentence(command(f"watch it.npz --video {unwritable}/film.mp4"), 2, "--video")
+
+
+def test_watch_ends_with_1_when_the_film_fails(command, missing):
+    command("train hand_made --save it.npz")
+    missing("pygame")
+    failed_with_one_sentence(command("watch it.npz --video film.mp4"), 1, "pip install pygame-ce")
+
+
+@needs_xvfb
+def test_watch_opens_a_window_and_its_close_button_ends_it(command, monkeypatch):
+    import pygame
+
+    command("train hand_made --save it.npz")
+    seen = []
+
+    def fall(policy, observations, deterministic=True):
+        if len(seen) == 3 and closing:
+            pygame.event.post(pygame.event.Event(pygame.QUIT))
+        seen.append((pygame.display.get_driver(), pygame.display.get_surface() is not None and pygame.display.get_surface().get_size()))
+        return np.array([1])
+
+    monkeypatch.setattr(hand_made.LinearPolicy, "act", fall)
+    with virtual_display():
+        closing = False
+        done = command("watch it.npz")
+        assert done.code == 0
+        assert set(seen) == {("x11", (600, 400))}
+        assert done.out == f"hand_made, trained with seed 0: {len(seen)} steps\n"
+        assert len(seen) > 5
+        seen.clear()
+        closing = True
+        assert command("watch it.npz").out.endswith(": 4 steps\n")
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="displays are named by DISPLAY on Linux alone")
+def test_watch_films_where_the_display_that_is_named_does_not_answer(tmp_path, monkeypatch):
+    ppo.train(max_steps=1).save(tmp_path / "it.npz")
+    monkeypatch.setenv("DISPLAY", ":987")
+    for variable in ("WAYLAND_DISPLAY", "SDL_VIDEODRIVER"):
+        monkeypatch.delenv(variable, raising=False)
+    done = subprocess_of("watch", "it.npz", cwd=tmp_path)
+    assert (done.returncode, done.stdout.splitlines()[-1]) == (0, "film: it.mp4"), done.stderr
+    assert "Traceback" not in done.stderr
+
+
+# study and report ---------------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def sequential(monkeypatch):
+    """Studies in this process: starting others takes seconds."""
+    monkeypatch.setattr(
+        study, "run_study", lambda *args, workers, scheduler, **keywords: run_study(*args, backend="sequential", **keywords)
+    )
+
+
+def test_study_runs_what_is_missing_and_shows_what_was_reached(command, sequential):
+    done = command("study hand_made --seeds 0-1,7 --set force_cost=1,2 --folder here")
+    assert done.code == 0
+    assert len(list(Path("here").glob("*.json"))) == 6
+    assert re.search(r"^hand_made force_cost=1\.0 +3 of 3", done.out, re.MULTILINE)
+    assert done.out.endswith("6 runs in here, 0 of them failed. Next: cartpole-lessons report here\n")
+    before = {path: path.stat().st_mtime_ns for path in Path("here").iterdir()}
+    assert command("study hand_made --seeds 2 --set force_cost=1,2 --folder here").code == 0
+    assert {path: path.stat().st_mtime_ns for path in Path("here").iterdir()} == before
+
+
+def test_study_passes_workers_and_scheduler_on(command, monkeypatch):
+    asked = {}
+
+    def remember(names, seeds, **keywords):
+        asked.update(names=names, seeds=seeds, **keywords)
+        raise StudyError("No scheduler answers.")
+
+    monkeypatch.setattr(study, "run_study", remember)
+    failed_with_one_sentence(command("study --seeds 2 --workers 3 --scheduler tcp://localhost:1"), 1, "No scheduler")
+    assert asked == {
+        "names": list(lessons()), "seeds": [0, 1], "folder": Path("study"), "grid": {}, "workers": 3, "scheduler": "tcp://localhost:1",
+    }  # fmt: skip
+
+
+def test_a_study_with_a_training_that_raised_ends_with_1(command, sequential):
+    done = command("study ppo --seeds 1 --set hidden=-3 --set max_steps=1")
+    assert done.code == 1
+    assert "1 runs in study, 1 of them failed" in done.out
+
+
+def test_ctrl_c_in_a_study_ends_with_1(command, monkeypatch):
+    def stopped(*args, **keywords):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(study, "run_study", stopped)
+    assert command("study hand_made").code == 1
+
+
+@pytest.mark.parametrize(
+    ("line", "named"),
+    [
+        ("study ppo pppo", ["'pppo'", "hand_made"]),
+        ("study ppo --set hiden=3", ["'hiden'"]),
+        ("study ppo --seeds 3-1", ["'3-1'"]),
+        ("study hand_made --workers 0", ["workers"]),
+    ],
+)
+def test_a_study_that_cannot_be_run_is_refused_in_one_sentence(command, line, named):
+    failed_with_one_sentence(command(line), 2, *named)
+    assert list(Path().iterdir()) == []
+
+
+class References(HTMLParser):
+    """Every address that a page refers to, and the page's text."""
+
+    def __init__(self, page):
+        super().__init__()
+        self.addresses, self.words, self.tags = [], [], []
+        self.feed(page)
+
+    def handle_starttag(self, tag, attributes):
+        self.tags.append(tag)
+        self.addresses += [value for name, value in attributes if name in ("src", "href", "poster", "data", "srcset", "action")]
+
+    def handle_data(self, data):
+        self.words.append(data)
+
+    @property
+    def text(self):
+        return " ".join(self.words)
+
+
+def run_dict(row="mine", seed=0, *, solved=True, env_steps=1000, mean_return=500.0, status="ok", **more):
+    """One run as a study has it."""
+    run = {
+        "row": row, "lesson": "hand_made", "env_id": "CartPole-v1", "hyperparameters": {}, "seed": seed, "code": "", "status": status,
+        "error": None, "solved": solved, "perfect": solved, "mean_return": mean_return, "env_steps": env_steps,
+        "evaluations": [[500, 100.0], [env_steps, mean_return]], "seconds": 1.0, "machine": {"host": "secret-host", "torch": "2.13.0"},
+    }  # fmt: skip
+    return run | more
+
+
+def test_a_report_is_one_page_with_tables_curves_and_films(command, sequential):
+    command("study hand_made --seeds 2 --folder s")
+    command("study augmented_random_search --seeds 2 --folder s")
+    done = command("report s --output page.html")
+    assert (done.code, done.out) == (0, "report: page.html\n")
+    page = Path("page.html").read_text(encoding="utf-8")
+    assert "http" not in page
+    assert "@import" not in page
+    found = References(page)
+    assert found.addresses
+    assert [address for address in found.addresses if not address.startswith("data:")] == []
+    assert (found.tags.count("video"), found.tags.count("img"), found.tags.count("script")) == (2, 1, 0)
+    for summary in study.read_study("s").summary().values():
+        assert summary["row"] in found.text
+        assert f"{summary['env_steps']['median']:,.0f}" in found.text
+    assert "4 trainings: 2 rows, seeds 0-1." in found.text
+
+
+def test_a_report_shows_failures_and_lets_no_text_become_markup():
+    failed = run_dict(
+        "<b>bold</b>", 3, status="failed", solved=False, env_steps=None, mean_return=None, evaluations=[], error="if a < b & c"
+    )
+    page = report._page("A & B", {"<b>bold</b>": [run_dict("<b>bold</b>"), failed]}, [])
+    found = References(page)
+    assert "<b>bold</b>" not in page
+    assert "<b>bold</b>" in found.text
+    assert "if a < b & c" in found.text
+    assert "seeds 0, 3." in found.text
+    assert "secret-host" not in page
+
+
+def test_a_report_without_films_trains_nothing(command, sequential, monkeypatch):
+    command("study hand_made --seeds 1 --folder s")
+    monkeypatch.setattr(hand_made, "train", lambda **keywords: pytest.fail("trained"))
+    assert command("report s --no-films").code == 0
+    page = Path("report.html").read_text(encoding="utf-8")
+    assert "<video" not in page
+    assert "no evaluations from during the training" in page
+
+
+def test_a_film_that_cannot_be_made_leaves_its_reason_on_the_page(missing):
+    missing("pygame")
+    (film,) = report._films({"mine": [run_dict()], "none": [run_dict(status="failed")]}, progress=False)
+    assert "mine: no film. " in film
+    assert "pip install pygame-ce" in film
+
+
+def test_the_run_that_is_filmed_is_the_one_in_the_middle():
+    steps = [900, 100, 500, 300, 700]
+    assert report.typical([run_dict(seed=i, env_steps=step) for i, step in enumerate(steps)])["env_steps"] == 500
+    unsolved = [run_dict(seed=i, solved=False, mean_return=mean) for i, mean in enumerate([30.0, 10.0, 20.0])]
+    assert report.typical(unsolved)["mean_return"] == 20
+    assert report.typical([*unsolved, run_dict(seed=9)])["seed"] == 9
+    assert report.typical([run_dict(status="failed")]) is None
+
+
+def test_report_without_results_or_place_says_so_in_one_sentence(command, monkeypatch, tmp_path, unwritable):
+    failed_with_one_sentence(command("report nowhere"), 1, "nowhere")
+    monkeypatch.setattr(report, "RESULTS", tmp_path)
+    failed_with_one_sentence(command("report"), 1, "no published results")
+    failed_with_one_sentence(command(f"report --output {unwritable}/page.html"), 2, "--output")
+    write_results([run_dict(seed=seed) for seed in range(2)], tmp_path)
+    with full_disk(200), pytest.raises(RecordingError) as caught:
+        report.write_report(tmp_path / "page.html", films=False)
+    one_sentence(caught.value, str(tmp_path), "space")
