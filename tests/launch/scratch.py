@@ -15,6 +15,7 @@ import nbformat
 import pytest
 from jupyter_client.kernelspec import KernelSpecManager
 from jupyter_client.manager import AsyncKernelManager
+from jupyter_core.utils import run_sync
 from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError
 
@@ -160,4 +161,8 @@ def execute(notebook: Path, command: list[str], variables: dict[str, str], limit
         client.execute(env=variables)
     except CellExecutionError as failed:
         error = f"{failed.ename}: {failed.evalue}"
-    return Execution(read, error, time.perf_counter() - started, seen["peak"], seen["variables"])
+    finally:
+        seconds = time.perf_counter() - started
+        # nbclient leaves a kernel alone whose manager it did not make.
+        run_sync(manager.shutdown_kernel)(now=True)
+    return Execution(read, error, seconds, seen["peak"], seen["variables"])

@@ -62,10 +62,15 @@ def _first_freeze(image):
 
 
 @pytest.fixture(scope="module")
-def colab(tmp_path_factory):
+def clone(tmp_path_factory):
+    """The repository as a server holds it: what was committed when the tests began."""
+    return committed(tmp_path_factory.mktemp("clone"))
+
+
+@pytest.fixture(scope="module")
+def colab(clone, tmp_path_factory):
     """The environment variables of a Colab kernel whose git knows where the repository is."""
     folder = tmp_path_factory.mktemp("colab")
-    clone = committed(folder)
     # Colab has no Xvfb, whatever this machine has.
     programs = folder / "bin"
     programs.mkdir()
@@ -93,11 +98,11 @@ def test_the_course_is_not_there_before_its_first_cell(image, colab, tmp_path):
 
 
 @pytest.mark.parametrize("lesson", committed_lessons())
-def test_the_lesson_runs_unchanged_and_replaces_nothing(image, colab, lesson, tmp_path):
+def test_the_lesson_runs_unchanged_and_replaces_nothing(image, clone, colab, lesson, tmp_path):
     before = json.loads(_first_freeze(image).read_text())
     assert image.freeze() == before
     notebook = tmp_path / lesson
-    notebook.write_bytes(subprocess.run(["git", "show", f"HEAD:notebooks/{lesson}"], cwd=ROOT, capture_output=True, check=True).stdout)
+    notebook.write_bytes(subprocess.run(["git", "show", f"HEAD:notebooks/{lesson}"], cwd=clone, capture_output=True, check=True).stdout)
     try:
         done = execute(notebook, [str(image.python)], colab | {"PATH": f"{image.python.parent}{os.pathsep}{colab['PATH']}"})
         done.keep(BUILD / "colab-lessons" / lesson)
@@ -107,7 +112,7 @@ def test_the_lesson_runs_unchanged_and_replaces_nothing(image, colab, lesson, tm
         after = image.freeze()
         assert {name: after.get(name) for name in before} == before, "a preinstalled package was replaced"
         assert set(after) - set(before) == OURS | EXTRAS.get(lesson, set())
-        head = subprocess.run(["git", "rev-parse", "HEAD"], cwd=ROOT, capture_output=True, text=True, check=True).stdout.strip()
+        head = subprocess.run(["git", "rev-parse", "HEAD"], cwd=clone, capture_output=True, text=True, check=True).stdout.strip()
         assert head in after["cartpole-lessons"], "the core did not come from what is committed"
         # One pygame over another would break here.
         subprocess.run([image.python, "-c", "import pygame; pygame.display"], env=colab, cwd=tmp_path, check=True, capture_output=True)
