@@ -441,7 +441,7 @@ def _check_lesson(lesson: object) -> str:
     """`lesson` itself; `InvalidInput` where there is no such module."""
     try:
         found = isinstance(lesson, str) and util.find_spec(_module_name(lesson)) is not None
-    except (ModuleNotFoundError, ValueError):
+    except (ImportError, ValueError):
         found = False
     if not found:
         known = sorted(module.name for module in pkgutil.iter_modules(import_module(ALGORITHMS).__path__))

@@ -9,12 +9,12 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 from collections import Counter
 from pathlib import Path
 
 import numpy as np
-import psutil
 import pytest
 from conftest import full_disk, one_sentence
 
@@ -315,3 +315,342 @@ def test_a_study_interrupted_and_then_killed_midway_loses_nothing_and_repeats_no
     assert [run["seed"] for run in study.runs] == list(range(seeds))
     assert study.corrupt == study.failed == study.stale == []
     assert [seed for seed, _ in trainings(log)[began:]] == sorted(set(range(seeds)) - second)
+
+
+def test_a_full_disk_stops_the_study_in_one_sentence_and_leaves_what_was_finished(tmp_path, counted):
+    lessons, log = counted
+    folder = tmp_path / "study"
+    quiet(lessons, [0, 1], folder=folder)
+    finished = {path: path.read_bytes() for path in folder.iterdir()}
+    with full_disk(100), pytest.raises(RecordingError) as error:
+        quiet(lessons, range(4), folder=folder)
+    one_sentence(error.value, str(folder), "free some space")
+    assert {path: path.read_bytes() for path in folder.iterdir()} == finished
+    assert quiet(lessons, range(4), folder=folder).failed == []
+    # The training whose result found no room is the only one that began twice.
+    assert Counter(seed for seed, _ in trainings(log)) == {0: 1, 1: 1, 2: 2, 3: 1}
+
+
+def test_a_folder_that_cannot_be_written_is_refused_before_anything_is_trained(unwritable, counted, tmp_path):
+    lessons, log = counted
+    with pytest.raises(RecordingError) as error:
+        quiet(lessons, [0], folder=unwritable)
+    one_sentence(error.value, str(unwritable))
+    assert trainings(log) == []
+    study = quiet(lessons, [0], folder=tmp_path / "study")
+    with pytest.raises(RecordingError) as error:
+        study.to_csv(unwritable / "table.csv")
+    one_sentence(error.value, str(unwritable))
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="/proc is Linux's")
+def test_a_read_only_file_system_is_refused_for_root_too(counted):
+    with pytest.raises(RecordingError) as error:
+        quiet(counted[0], [0], folder="/proc/sys")
+    one_sentence(error.value, "/proc/sys")
+
+
+# Wrong use ----------------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("lessons", "more", "named"),
+    [
+        ("pp", {}, ("'pp'", "'ppo'")),
+        ("zzz", {}, ("'zzz'", "actor_critic, ")),
+        ("nowhere.at_all", {}, ("'nowhere.at_all'",)),
+        ("..", {}, ("'..'",)),
+        ([7], {}, ("7",)),
+        ("my_lessons.no_train", {}, ("my_lessons.no_train", "train")),
+        ([], {}, ("at least one lesson",)),
+        ("ppo", {"seeds": []}, ("one seed",)),
+        ("ppo", {"seeds": 20}, ("range(20)",)),
+        ("ppo", {"seeds": [-1]}, ("-1",)),
+        ("ppo", {"grid": {"hiden": [1]}}, ("ppo", "'hiden'", "'hidden'")),
+        ("ppo", {"grid": {"seed": [1]}}, ("'seed'",)),
+        ({"x": ("ppo", {"zzz": 1})}, {}, ("ppo", "'zzz'", "learning_rate")),
+        ("ppo", {"grid": {"hidden": 32}}, ("hidden", "32")),
+        ("ppo", {"grid": {"hidden": []}}, ("hidden", "[]")),
+        ({"x": ("ppo", {"hidden": object})}, {}, ("numbers",)),
+        ({"x": ("ppo", {"learning_rate": float("nan")})}, {}, ("numbers", "nan")),
+        ({"x": ("ppo", {"env_id": "CartPole-v7"})}, {}, ("CartPole-v7", "CartPole-v1")),
+        ("ppo", {"backend": "threads"}, ("backend", "'threads'", "'loky'")),
+        ("ppo", {"backend": "dask"}, ("scheduler", "tcp://")),
+        ("ppo", {"workers": 0}, ("workers", "0")),
+    ],
+)
+def test_what_cannot_be_run_is_said_in_one_sentence_before_anything_is_written(tmp_path, my_lessons, lessons, more, named):
+    with pytest.raises(InvalidInput) as error:
+        run_study(lessons, **{"seeds": [0], "folder": tmp_path / "study", "progress": False} | more)
+    one_sentence(error.value, *named)
+    assert not (tmp_path / "study").exists()
+
+
+def test_a_lesson_that_needs_a_missing_package_names_it(tmp_path, my_lessons):
+    with pytest.raises(MissingDependency) as error:
+        quiet("my_lessons.needy", [0], folder=tmp_path)
+    one_sentence(error.value, "my_lessons.needy", "a_package_that_nobody_has")
+
+
+@pytest.mark.parametrize(("module", "more"), [("joblib", {"backend": "loky"}), ("distributed", {"scheduler": "tcp://127.0.0.1:1"})])
+def test_missing_engines_are_named_with_the_command_that_installs_them(tmp_path, missing, module, more):
+    missing(module)
+    with pytest.raises(MissingDependency) as error:
+        run_study("hand_made", [0], folder=tmp_path, progress=False, **more)
+    one_sentence(error.value, module, "pip install")
+
+
+def test_a_frame_without_pandas_names_it(tmp_path, missing):
+    study = quiet("hand_made", [0], folder=tmp_path)
+    missing("pandas")
+    with pytest.raises(MissingDependency) as error:
+        study.to_frame()
+    one_sentence(error.value, "pip install pandas")
+
+
+def test_a_folder_without_results_is_named(tmp_path):
+    with pytest.raises(StudyError) as error:
+        read_study(tmp_path)
+    one_sentence(error.value, str(tmp_path))
+
+
+def test_the_bar_counts_what_is_there_and_what_failed(tmp_path, capsys):
+    run_study({"bad": (ARS, {"method": "wrong"})}, [0], folder=tmp_path, backend="sequential")
+    run_study({"bad": (ARS, {"method": "wrong"}), "good": (ARS, {"max_steps": 1})}, [0, 1], folder=tmp_path, backend="sequential")
+    shown = capsys.readouterr().err
+    assert "1/4" in shown
+    assert "4/4" in shown
+    assert "2 failed" in shown
+
+
+# Engines ------------------------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def cluster(my_lessons, tmp_path_factory):
+    """(address, workers): a Dask scheduler and two worker processes on loopback, each a program of its own."""
+    file = tmp_path_factory.mktemp("dask") / "scheduler.json"
+    environment = os.environ | {"PYTHONPATH": str(my_lessons), "DASK_DISTRIBUTED__WORKER__PROFILE__ENABLED": "false"}
+
+    def start(program, *arguments):
+        command = [sys.executable, "-m", f"distributed.cli.dask_{program}", "--scheduler-file", str(file), "--no-dashboard", *arguments]
+        return subprocess.Popen(command, env=environment, stderr=subprocess.DEVNULL, cwd=file.parent)
+
+    scheduler = start("scheduler", "--host", "127.0.0.1", "--port", "0")
+    # Without a nanny, which would start another one in place of the killed worker.
+    workers = [start("worker", "--nthreads", "1", "--no-nanny", "--host", "127.0.0.1") for _ in range(2)]
+    try:
+        wait_for(lambda: file.exists() and file.read_text().endswith("}"))
+        yield json.loads(file.read_text())["address"], workers
+    finally:
+        for process in (*workers, scheduler):
+            process.kill()
+            process.wait()
+
+
+def test_results_are_the_same_on_every_engine(tmp_path, cluster):
+    lessons = {"short": (ARS, {"max_steps": 2_000}), "bad": (ARS, {"method": "wrong"}), "lqr": ("hand_made", {"state_cost": (1, 1, 1, 2)})}
+    engines = {"sequential": {"backend": "sequential"}, "loky": {"workers": 2}, "dask": {"scheduler": cluster[0]}}
+    for name, engine in engines.items():
+        run_study(lessons, range(3), folder=tmp_path / name, progress=False, **engine)
+    expected = results_on_disk(tmp_path / "sequential")
+    assert len(expected) == 9
+    assert results_on_disk(tmp_path / "loky") == expected
+    assert results_on_disk(tmp_path / "dask") == expected
+    # What a file says is written in one way only.
+    for folder in engines:
+        for path in (tmp_path / folder).iterdir():
+            assert json.dumps(json.loads(path.read_text()), sort_keys=True, separators=(",", ":")) + "\n" == path.read_text()
+
+
+def test_a_cluster_that_loses_a_worker_finishes_and_repeats_only_what_that_worker_had(tmp_path, cluster, counted):
+    address, workers = cluster
+    lessons, log = counted
+    folder, seeds = tmp_path / "study", 40
+
+    def kill_one_midway():
+        wait_for(lambda: len(list(folder.glob("*.json"))) >= 10)
+        began.extend(trainings(log))
+        workers[0].kill()
+
+    began = []
+    killer = threading.Thread(target=kill_one_midway)
+    killer.start()
+    study = run_study(lessons, range(seeds), folder=folder, scheduler=address, progress=False)
+    killer.join()
+    assert workers[0].wait() == -signal.SIGKILL
+    assert 0 < len({seed for seed, _ in began}) < seeds
+
+    assert [run["seed"] for run in study.runs] == list(range(seeds))
+    assert study.failed == []
+    times = Counter(seed for seed, _ in trainings(log))
+    assert sorted(times) == list(range(seeds))
+    repeated = {seed for seed, count in times.items() if count > 1}
+    assert {pid for seed, pid in trainings(log) if seed in repeated} <= {workers[0].pid, workers[1].pid}
+    assert all(trainings(log).count((seed, workers[0].pid)) == 1 for seed in repeated)
+    assert max(times.values()) <= 2
+    assert {pid for _, pid in trainings(log)} == {worker.pid for worker in workers}
+
+
+def test_a_worker_without_the_lesson_is_told_apart_from_a_training_that_fails(tmp_path, monkeypatch):
+    def broken(*arguments):
+        raise RuntimeError("the pool is gone")
+        yield
+
+    monkeypatch.setattr(study_module, "_results", broken)
+    with pytest.raises(StudyError) as error:
+        quiet("hand_made", [0], folder=tmp_path)
+    one_sentence(error.value, "RuntimeError", "0 of 1", str(tmp_path))
+
+
+def test_a_scheduler_that_does_not_answer_or_has_no_workers_is_named(tmp_path, monkeypatch):
+    monkeypatch.setattr(study_module, "CONNECT_SECONDS", 1)
+    with pytest.raises(StudyError) as error:
+        run_study("hand_made", [0], folder=tmp_path, progress=False, scheduler="tcp://127.0.0.1:9")
+    one_sentence(error.value, "tcp://127.0.0.1:9", "dask scheduler")
+    with pytest.raises(StudyError) as error:
+        run_study("hand_made", [0], folder=tmp_path, progress=False, scheduler="nonsense://")
+    one_sentence(error.value, "nonsense://")
+    distributed = pytest.importorskip("distributed")
+    with distributed.LocalCluster(n_workers=0, dashboard_address=":0", processes=False, protocol="tcp", host="127.0.0.1") as empty:
+        with pytest.raises(StudyError) as error:
+            run_study("hand_made", [0], folder=tmp_path, progress=False, scheduler=empty.scheduler_address)
+        one_sentence(error.value, empty.scheduler_address, "dask worker")
+
+
+# Figures ------------------------------------------------------------------------------------------------------------------------
+
+
+def a_run(**differences):
+    return {
+        "row": "row",
+        "lesson": "lesson",
+        "env_id": "CartPole-v1",
+        "hyperparameters": {},
+        "seed": 0,
+        "code": "c0de",
+        "status": "ok",
+        "error": None,
+        "solved": True,
+        "perfect": True,
+        "mean_return": 500.0,
+        "env_steps": 1000,
+        "seconds": 1.0,
+        "evaluations": [[1000, 500.0]],
+        "machine": {"host": "secret", "python": "3.11"},
+    } | differences
+
+
+@pytest.mark.parametrize(("successes", "of"), [(0, 10), (7, 10), (100, 100), (95, 100)])
+def test_wilson_interval_is_the_published_formula(successes, of):
+    z, share = 1.959963984540054, successes / of
+    middle = (share + z**2 / (2 * of)) / (1 + z**2 / of)
+    reach = z / (1 + z**2 / of) * np.sqrt(share * (1 - share) / of + z**2 / (4 * of**2))
+    assert wilson_interval(successes, of) == pytest.approx((middle - reach, middle + reach), abs=1e-12)
+
+
+def test_wilson_interval_of_all_of_a_hundred_by_hand():
+    # 100 of 100: the lower end is n / (n + z^2), the upper one is 1.
+    low, high = wilson_interval(100, 100)
+    assert low == pytest.approx(100 / (100 + 3.8414588), abs=1e-7)
+    assert high == 1.0
+
+
+def test_bootstrap_interval_of_three_values_by_hand():
+    # The median of three draws from {1, 2, 3} is 1 with probability 7/27, and 3 as well: both are more than 2.5 %.
+    assert median_interval([3, 1, 2]) == (2.0, 1.0, 3.0)
+    # Of nine values, the k-th smallest draw has a binomial law: P(median <= first) = P(Bin(9, 1/9) >= 5) = 0.12 %, and
+    # P(median <= second) = P(Bin(9, 2/9) >= 5) = 2.55 %, just too much: the interval begins at the second value, and ends at the eighth.
+    assert median_interval(range(1, 10)) == (5.0, 2.0, 8.0)
+    assert median_interval([7.0]) == (7.0, 7.0, 7.0)
+
+
+def test_bootstrap_interval_agrees_with_scipys():
+    from scipy.stats import bootstrap
+
+    values = np.random.default_rng(5).lognormal(size=41)
+    theirs = bootstrap((values,), np.median, method="percentile", n_resamples=10_000, rng=np.random.default_rng(1)).confidence_interval
+    _, low, high = median_interval(values)
+    assert (low, high) == pytest.approx(tuple(theirs), rel=0.1)
+    assert median_interval(values) == median_interval(values[::-1])
+
+
+def test_runs_that_were_not_solved_count_as_longer_than_any_that_was():
+    solved = [a_run(seed=seed, env_steps=steps, seconds=steps / 1000) for seed, steps in enumerate([1000, 3000, 2000])]
+    unsolved = a_run(seed=3, solved=False, perfect=False, env_steps=10, seconds=0.01)
+    crashed = a_run(seed=4, status="failed", solved=False, perfect=False, env_steps=None, seconds=None, mean_return=None, evaluations=[])
+    summary = summarise([*solved, unsolved, crashed])["row"]
+    assert (summary["runs"], summary["failed"]) == (5, 1)
+    assert (summary["solved"]["count"], summary["solved"]["of"], summary["solved"]["share"]) == (3, 5, 0.6)
+    # Sorted: 1000, 2000, 3000, infinity, infinity.
+    assert summary["env_steps"]["median"] == 3000
+    assert summary["seconds"]["median"] == 3.0
+    assert summary["env_steps"]["high"] == np.inf
+    assert not any(np.isnan(value) for value in summary["env_steps"].values())
+    half = summarise([*solved[:2], unsolved, crashed])["row"]
+    assert half["env_steps"]["median"] == np.inf
+    assert readable(half)["env_steps"] == "not reached (1,000-not reached)"
+    assert readable(summarise([crashed])["row"])["seconds"] == "not reached"
+
+
+def test_rows_keep_their_order_and_their_runs_apart():
+    summary = summarise([a_run(row="b"), a_run(row="a"), a_run(row="b", seed=1)])
+    assert {row: entry["runs"] for row, entry in summary.items()} == {"b": 2, "a": 1}
+
+
+def test_stable_runs_keep_above_the_threshold_in_their_last_ten_evaluations():
+    fell_long_ago = a_run(evaluations=[[1, 20.0]] + [[step, 475.0] for step in range(2, 12)])
+    fell_lately = a_run(evaluations=[[step, 500.0] for step in range(1, 11)] + [[11, 474.99]])
+    crashed = a_run(status="failed", solved=False, evaluations=[])
+    assert [worst_of_last(run) for run in (fell_long_ago, fell_lately, crashed)] == [475.0, 474.99, None]
+    summary = summarise([fell_long_ago, fell_lately, crashed])["row"]
+    assert summary["worst_of_last"] == [475.0, 474.99, None]
+    assert (summary["stable"]["count"], summary["stable"]["of"]) == (1, 3)
+    assert summarise([crashed])["row"]["stable"] is None
+    assert readable(summary)["stable"] == "1 of 3 (6-79 %)"
+
+
+def test_cells_are_readable():
+    summary = summarise([a_run(seed=seed, seconds=0.5) for seed in range(100)])["row"]
+    assert readable(summary | {"env_steps": {"median": 12_394.5, "low": 9_000.0, "high": 20_000.0}}) == {
+        "solved": "100 of 100 (96-100 %)",
+        "perfect": "100 of 100 (96-100 %)",
+        "stable": "100 of 100 (96-100 %)",
+        "env_steps": "12,394 (9,000-20,000)",
+        "seconds": "0.50",
+    }
+
+
+# Published results --------------------------------------------------------------------------------------------------------------
+
+
+def test_published_results_come_back_as_they_were_but_for_the_machines_name(tmp_path):
+    long = [[step, 475.25 if step % 2 else 500.0] for step in range(1, 101)]
+    runs = [a_run(seed=0, evaluations=long), a_run(seed=1, status="failed", solved=False, env_steps=None, seconds=None, evaluations=[])]
+    path = write_results(runs, tmp_path)
+    assert path == tmp_path / "row.json"
+    assert "secret" not in path.read_text()
+    assert '"env_steps":1000,"seconds":1.0' in path.read_text()
+    (back,) = read_results(tmp_path).values()
+    differs = ("machine", "error", "evaluations")
+    assert [{k: v for k, v in run.items() if k not in differs} for run in back] == [
+        {k: v for k, v in run.items() if k not in differs} for run in runs
+    ]
+    assert back[0]["machine"] == {"python": "3.11"}
+    kept = back[0]["evaluations"]
+    assert len(kept) == 60
+    assert kept[0] == [1, 475.25]
+    assert kept[-10:] == long[-10:]
+    assert all(point in long for point in kept)
+    assert summarise(back)["row"] == summarise(runs)["row"]
+
+
+def test_the_courses_published_results_are_complete_and_small():
+    rows = read_results()
+    assert {"ppo", "actor_critic", "policy_gradient", "reinforce", ARS, "gaussian_reinforce", "hand_made"} <= set(rows)
+    for row, runs in rows.items():
+        assert [run["seed"] for run in runs] == list(range(100)), row
+        assert {run["row"] for run in runs} == {row}
+        assert {run["status"] for run in runs} <= {"ok", "failed"}
+    assert set(summarise(run for runs in rows.values() for run in runs)) == set(rows)
+    assert sum(path.stat().st_size for path in RESULTS.glob("*.json")) < 500_000
