@@ -7,7 +7,7 @@ BIN := .venv/bin
 endif
 EXPORTED := $(shell grep -l default_exp notebooks/*.ipynb)
 
-.PHONY: run lab test lint export outputs benchmark badges lock clean
+.PHONY: run lab test lint export outputs study badges lock clean
 
 run: .venv/ready  ## execute every lesson at its real settings; pages and films in build/lessons/
 	$(BIN)/python tools/run_lessons.py
@@ -29,10 +29,10 @@ export: .venv/ready  ## notebooks -> cartpole_lessons/algorithms/
 outputs: .venv/ready  ## execute the lessons and write their outputs into notebooks/
 	$(BIN)/python tools/run_lessons.py --in-place
 
-benchmark: .venv/ready  ## train every algorithm on seeds 0-99; figures into cartpole_lessons/results/
-	$(BIN)/python benchmarks/learning.py --save
+study: .venv/ready  ## train every algorithm on seeds 0-99, resumable; figures into cartpole_lessons/results/ and docs/
+	$(BIN)/python benchmarks/study.py
 
-badges: .venv/ready  ## pyproject's address and the results -> badges, install cells, the README's table
+badges: .venv/ready  ## pyproject's address and the results -> badges, install cells, tables, sentences
 	$(BIN)/python tools/badges.py
 
 lock: requirements.txt  ## constraints.txt anew, from an environment that follows requirements.txt alone

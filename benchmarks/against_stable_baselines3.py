@@ -5,19 +5,23 @@
 
 Both sides train inside the same `training.Run`: the same evaluations of 100 episodes every 1,000 steps, the same confirmation, one torch
 thread. Stable-Baselines3 runs with the settings that its RL Zoo publishes for CartPole-v1. A ratio is taken per seed, one run
-directly after the other, and its median is printed: above 1, the course needs less.
+directly after the other, and its median is printed: above 1, the course needs less. `make study` runs this too, and publishes it.
 """
 
 import argparse
+import json
 import statistics
 import sys
-from importlib import import_module
+from importlib import import_module, metadata
+from importlib.util import find_spec
+from pathlib import Path
 
-import numpy as np
 import torch
 from tqdm import tqdm
 
+from cartpole_lessons.files import atomic_write
 from cartpole_lessons.policy import Policy
+from cartpole_lessons.study import lesson_code, machine
 from cartpole_lessons.training import Result, Run
 
 try:
@@ -28,6 +32,7 @@ except ImportError:
     sys.exit("This comparison needs Stable-Baselines3: run `pip install -e '.[compare]'`.")
 
 MAX_STEPS = 200_000
+FOLDER = Path(__file__).resolve().parent.parent / "build" / "study" / "against_stable_baselines3"
 
 #: Our module -> (their algorithm, number of environments, their settings for CartPole-v1 in RL Zoo 3).
 PAIRS = {
@@ -46,9 +51,26 @@ PAIRS = {
             "clip_range": lambda remaining: 0.2 * remaining,
         },
     ),
+    "dqn": (
+        "DQN",
+        1,
+        {
+            "learning_rate": 0.0023,
+            "batch_size": 64,
+            "buffer_size": 100_000,
+            "learning_starts": 1_000,
+            "gamma": 0.99,
+            "target_update_interval": 10,
+            "train_freq": 256,
+            "gradient_steps": 128,
+            "exploration_fraction": 0.16,
+            "exploration_final_eps": 0.04,
+            "policy_kwargs": {"net_arch": [256, 256]},
+        },
+    ),
 }
 #: The length of training for which the Zoo's schedules were made.
-ZOO_STEPS = {"A2C": 500_000, "PPO": 100_000}
+ZOO_STEPS = {"A2C": 500_000, "PPO": 100_000, "DQN": 50_000}
 
 
 class TheirPolicy(Policy):
@@ -87,30 +109,80 @@ def train_theirs(name: str, seed: int) -> Result:
     return run.result
 
 
-def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("algorithms", nargs="*", metavar="ALGORITHM", help=f"which of {', '.join(PAIRS)} (default: all)")
-    parser.add_argument("--seeds", type=int, default=20, help="seeds 0 to SEEDS-1 (default: 20)")
-    arguments = parser.parse_args()
-    if set(arguments.algorithms) - set(PAIRS) or arguments.seeds < 1:
-        parser.error(f"algorithms are {', '.join(PAIRS)}, and --seeds is at least 1")
+def figures(result: Result) -> dict:
+    """What is kept of a run."""
+    return {name: value for name, value in result.summary().items() if name in ("solved", "perfect", "env_steps", "seconds")}
 
-    print(f"{'':<26}{'solved':>9}{'perfect':>9}{'median steps':>14}{'median s':>10}")
-    for name in arguments.algorithms or PAIRS:
+
+def compared() -> list[str]:
+    """The pairs whose lesson is there."""
+    return [name for name in PAIRS if find_spec(f"cartpole_lessons.algorithms.{name}")]
+
+
+def compare(seeds: int, folder: Path, names: list[str] | None = None) -> list[dict]:
+    """Per algorithm {"lesson", "theirs", "code", "version", "runs": [{"seed", "ours", "theirs"}]}, seeds 0 to seeds-1.
+
+    Each seed leaves a file in `folder`, and is not run again while lesson and Stable-Baselines3 are the same.
+    """
+    pairs = []
+    for name in names or compared():
+        made_by = {"lesson": name, "theirs": f"SB3 {PAIRS[name][0]}", "code": lesson_code(name), "version": stable_baselines3.__version__}
         train_ours = import_module(f"cartpole_lessons.algorithms.{name}").train
         train_ours(seed=0, max_steps=1)  # the first use of an optimizer imports a second's worth of torch
-        ours, theirs = [], []
-        for seed in tqdm(range(arguments.seeds), desc=name, leave=False):
-            ours.append(train_ours(seed=seed, max_steps=MAX_STEPS))
-            theirs.append(train_theirs(name, seed))
-        for label, results in ((name, ours), (theirs[0].lesson, theirs)):
-            solved, perfect = sum(result.solved for result in results), sum(result.evaluation.perfect for result in results)
-            steps = statistics.median(result.env_steps for result in results)
-            seconds = statistics.median(result.seconds for result in results)
-            print(f"{label:<26}{f'{solved}/{len(results)}':>9}{f'{perfect}/{len(results)}':>9}{steps:>14,.0f}{seconds:>10.2f}")
-        step_ratio = np.median([their.env_steps / our.env_steps for our, their in zip(ours, theirs, strict=True)])
-        time_ratio = np.median([their.seconds / our.seconds for our, their in zip(ours, theirs, strict=True)])
-        print(f"{'  theirs / ours':<44}{step_ratio:>13.1f}x{time_ratio:>9.1f}x\n")
+        runs = []
+        for seed in tqdm(range(seeds), desc=f"{name} and {made_by['theirs']}"):
+            path = folder / f"{name}-seed{seed}.json"
+            kept = json.loads(path.read_text()) if path.exists() else {}
+            if {key: kept.get(key) for key in made_by} != made_by:
+                run = {
+                    "seed": seed,
+                    "ours": figures(train_ours(seed=seed, max_steps=MAX_STEPS)),
+                    "theirs": figures(train_theirs(name, seed)),
+                }
+                kept = made_by | {"run": run}
+                with atomic_write(path) as file:
+                    file.write(json.dumps(kept).encode())
+            runs.append(kept["run"])
+        pairs.append(made_by | {"runs": runs})
+    return pairs
+
+
+def ratio(pair: dict, figure: str) -> float:
+    """Median over the seeds of theirs / ours."""
+    return statistics.median(run["theirs"][figure] / run["ours"][figure] for run in pair["runs"])
+
+
+def table(pairs: list[dict]) -> str:
+    """Both sides of every pair, and the ratios, as text."""
+    lines = [f"{'':<26}{'solved':>9}{'perfect':>9}{'median steps':>14}{'median s':>10}"]
+    for pair in pairs:
+        for label, side in ((pair["lesson"], "ours"), (pair["theirs"], "theirs")):
+            runs = [run[side] for run in pair["runs"]]
+            solved, perfect = (f"{sum(run[what] for run in runs)}/{len(runs)}" for what in ("solved", "perfect"))
+            steps, seconds = (statistics.median(run[what] for run in runs) for what in ("env_steps", "seconds"))
+            lines.append(f"{label:<26}{solved:>9}{perfect:>9}{steps:>14,.0f}{seconds:>10.2f}")
+        lines.append(f"{'  theirs / ours':<44}{ratio(pair, 'env_steps'):>13.1f}x{ratio(pair, 'seconds'):>9.1f}x\n")
+    return "\n".join(lines)
+
+
+def publish(pairs: list[dict], folder: Path) -> None:
+    """Write the figures to `folder`/against_stable_baselines3.json, from where the README takes them."""
+    here = {name: value for name, value in machine().items() if name != "host"} | {
+        "stable_baselines3": metadata.version("stable_baselines3")
+    }
+    with atomic_write(folder / "against_stable_baselines3.json") as file:
+        file.write(json.dumps({"machine": here, "pairs": pairs}).replace('{"seed"', '\n{"seed"').encode() + b"\n")
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("algorithms", nargs="*", metavar="ALGORITHM", help=f"which of {', '.join(compared())} (default: all)")
+    parser.add_argument("--seeds", type=int, default=20, help="seeds 0 to SEEDS-1 (default: 20)")
+    parser.add_argument("--folder", type=Path, default=FOLDER, help="where every seed leaves its file")
+    arguments = parser.parse_args()
+    if set(arguments.algorithms) - set(compared()) or arguments.seeds < 1:
+        parser.error(f"algorithms are {', '.join(compared())}, and --seeds is at least 1")
+    print(table(compare(arguments.seeds, arguments.folder, arguments.algorithms)))
     return 0
 
 

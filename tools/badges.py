@@ -1,19 +1,24 @@
-"""Write what can be derived: badges and install cells from the repository's address, the README's table from the measured results.
+"""Write what can be derived: badges and install cells from the repository's address; tables and sentences from the measured results.
 
 `make badges`; the tests call `derived_files` and fail on any file that differs from what stands there.
 """
 
 import json
+import math
 import re
 import statistics
 import tomllib
 from pathlib import Path
+from typing import Any
 
 import nbformat
+
+from cartpole_lessons.study import RESULTS, read_results, readable, summarise
 
 ROOT = Path(__file__).resolve().parent.parent
 REPOSITORY = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]["urls"]["Repository"]
 SLUG = REPOSITORY.removeprefix("https://github.com/")
+PICTURE = "docs/learning_curves.png"
 INSTALL = f'"cartpole-lessons @ git+{REPOSITORY}"'
 
 
@@ -42,13 +47,37 @@ def lesson_paths() -> list[Path]:
     return sorted((ROOT / "notebooks").glob("[0-9]*.ipynb"))
 
 
+def exported_module(path: Path) -> str | None:
+    """The module that the lesson exports."""
+    exported = re.search(r"#\| default_exp algorithms\.(\w+)", path.read_text(encoding="utf-8"))
+    return exported[1] if exported else None
+
+
+def published(path: Path) -> dict[str, Any] | None:
+    """The summary of the lesson's own row in the published results: the one that has its module's name."""
+    runs = read_results().get(exported_module(path))
+    return summarise(runs)[runs[0]["row"]] if runs else None
+
+
+def you_will_see(summary: dict[str, Any]) -> str:
+    """What happens in the lesson, in one sentence, for its first cell."""
+    seeds = f"solved on {summary['solved']['count']} of {summary['solved']['of']} seeds"
+    steps, seconds = summary["env_steps"]["median"], summary["seconds"]["median"]
+    if math.isinf(steps):
+        return f"You will see: {seeds} (measured)."
+    after = f"after {steps:,.0f} environment steps and {seconds:.2f} seconds" if steps else f"in {seconds:.2f} seconds without training"
+    return f"You will see: {seeds}, typically {after} (measured; medians)."
+
+
 def lesson_notebook(path: Path) -> str:
-    """The notebook's text with its badges, its measured duration and its install command renewed."""
+    """The notebook's text with its badges, its measured duration and results, and its install command renewed."""
     notebook = nbformat.read(path, as_version=4)
     badges = launch_badges(path.relative_to(ROOT).as_posix())
     seconds = notebook.metadata.get("cartpole_lessons", {}).get("seconds")
     if seconds is not None:
         badges += f"\n\nAll cells together take about {seconds} seconds on two CPU cores (measured)."
+        summary = published(path)
+        badges += f" {you_will_see(summary)}" if summary else ""
     notebook.cells[0].source = region(notebook.cells[0].source, "badges", badges)
     notebook.cells[1].source = re.sub(r'"cartpole-lessons @ git\+[^"]*"', INSTALL, notebook.cells[1].source)
     return nbformat.writes(notebook) + "\n"
@@ -63,6 +92,11 @@ def title_and_summary(path: Path) -> tuple[str, str]:
     return lines[0].removeprefix("# "), summaries[0]
 
 
+def lesson_titles() -> dict[str, str]:
+    """{exported module: the lesson's heading}."""
+    return {exported_module(path): title_and_summary(path)[0] for path in lesson_paths() if exported_module(path)}
+
+
 def lesson_table() -> str:
     """One row per lesson; where its algorithm was measured, on how many seeds it is solved, and the median steps and seconds."""
     rows = [
@@ -72,27 +106,67 @@ def lesson_table() -> str:
     for path in lesson_paths():
         title, summary = title_and_summary(path)
         where = path.relative_to(ROOT).as_posix()
-        exported = re.search(r"#\| default_exp algorithms\.(\w+)", path.read_text(encoding="utf-8"))
-        measured = ROOT / "cartpole_lessons" / "results" / f"{exported[1] if exported else path.stem}.json"
+        measured = published(path)
         figures = ["-"] * 4
-        if measured.exists():
-            runs = json.loads(measured.read_text())["runs"]
-            figures = [
-                f"{sum(run['solved'] for run in runs)} of {len(runs)}",
-                f"{sum(run['perfect'] for run in runs)} of {len(runs)}",
-                f"{statistics.median(run['env_steps'] for run in runs):,.0f}",
-                f"{statistics.median(run['seconds'] for run in runs):.2f}",
-            ]
+        if measured:
+            cells = readable(measured)
+            figures = [cells[name] for name in ("solved", "perfect", "env_steps", "seconds")]
         rows.append(f"| [{title}]({where}) | {summary} | {' | '.join(figures)} | {launch_badges(where)} |")
     return "\n".join(rows)
 
 
+def learning_curves() -> str:
+    """The picture of the published learning curves, and what it shows, where `make study` has drawn it."""
+    if not (ROOT / PICTURE).exists():
+        return "*`make study` draws the learning curves here.*"
+    titles = lesson_titles()
+    shown = {row: runs for row, runs in read_results().items() if row in titles and any(run["evaluations"] for run in runs)}
+    seeds = max(len(runs) for runs in shown.values())
+    return (
+        f"![Learning curves of {', '.join(sorted(titles[row] for row in shown))}: mean return against environment steps]({PICTURE})\n\n"
+        f"*Mean return of 100 greedy episodes while each algorithm learns, on {seeds} seeds: the line is the median, the band holds the middle "
+        "80 %, the dashed line is the environment's threshold. A run holds its last value after its training has stopped.*"
+    )
+
+
+def comparison_table() -> str:
+    """The course's learners against Stable-Baselines3's, where that was measured."""
+    path = RESULTS / "against_stable_baselines3.json"
+    if not path.exists():
+        return "*`make study` writes the comparison here where Stable-Baselines3 is installed.*"
+    content = json.loads(path.read_text(encoding="utf-8"))
+    titles = lesson_titles()
+    rows = [
+        "| lesson | solved | median steps | median s | against | solved | median steps | median s | steps, theirs / ours | time, theirs / ours |",
+        "|---|---|---|---|---|---|---|---|---|---|",
+    ]
+    for pair in content["pairs"]:
+        cells = [titles.get(pair["lesson"], pair["lesson"])]
+        for side in ("ours", "theirs"):
+            runs = [run[side] for run in pair["runs"]]
+            steps, seconds = (statistics.median(run[figure] for run in runs) for figure in ("env_steps", "seconds"))
+            cells += [f"{sum(run['solved'] for run in runs)} of {len(runs)}", f"{steps:,.0f}", f"{seconds:.2f}"]
+            cells += [f"{pair['theirs']} {pair['version']}"] if side == "ours" else []
+        for figure in ("env_steps", "seconds"):
+            cells.append(f"{statistics.median(run['theirs'][figure] / run['ours'][figure] for run in pair['runs']):.1f}")
+        rows.append(f"| {' | '.join(cells)} |")
+    return "\n".join(rows)
+
+
 def readme() -> str:
-    """The README with its badges and its lesson table renewed."""
+    """The README with its badges, its tables and its picture renewed."""
     text = (ROOT / "README.md").read_text(encoding="utf-8")
     ci = f"[![Tests]({REPOSITORY}/actions/workflows/ci.yml/badge.svg)]({REPOSITORY}/actions/workflows/ci.yml)"
     first = lesson_paths()[0].relative_to(ROOT).as_posix()
-    return region(region(text, "badges", f"{ci} {launch_badges(first)}"), "lessons", lesson_table())
+    content = {
+        "badges": f"{ci} {launch_badges(first)}",
+        "lessons": lesson_table(),
+        "curves": learning_curves(),
+        "comparison": comparison_table(),
+    }
+    for name, inside in content.items():
+        text = region(text, name, inside)
+    return text
 
 
 def derived_files() -> dict[Path, str]:
@@ -100,8 +174,14 @@ def derived_files() -> dict[Path, str]:
     return {ROOT / "README.md": readme()} | {path: lesson_notebook(path) for path in lesson_paths()}
 
 
+def write() -> list[Path]:
+    """Write every file that differs from what it should be; which ones they were."""
+    changed = {path: text for path, text in derived_files().items() if path.read_text(encoding="utf-8") != text}
+    for path, text in changed.items():
+        path.write_text(text, encoding="utf-8")
+    return list(changed)
+
+
 if __name__ == "__main__":
-    for path, text in derived_files().items():
-        if path.read_text(encoding="utf-8") != text:
-            path.write_text(text, encoding="utf-8")
-            print(f"wrote {path.relative_to(ROOT)}")
+    for written in write():
+        print(f"wrote {written.relative_to(ROOT)}")
