@@ -87,8 +87,7 @@ class Diagnosis:
         lines = []
         for finding in self.findings:
             lines.append(f"{MARKS[finding.severity]} {finding.what:<{width}}  {finding.found}")
-            if finding.remedy:
-                lines.append(f"  {'':<{width}}  -> {finding.remedy}")
+            lines += [f"  {'':<{width}}  -> {command}" for command in finding.remedy.splitlines()]
         return "\n".join([*lines, "", self.verdict()])
 
     def to_html(self) -> str:
@@ -96,7 +95,7 @@ class Diagnosis:
         rows = []
         for finding in self.findings:
             mark = f'<span style="color:{COLOURS[finding.severity]};font-weight:bold">{MARKS[finding.severity]} {finding.severity}</span>'
-            remedy = f"<br><code>{html.escape(finding.remedy)}</code>" if finding.remedy else ""
+            remedy = "".join(f"<br><code>{html.escape(command)}</code>" for command in finding.remedy.splitlines())
             cells = (mark, html.escape(finding.what), html.escape(finding.found) + remedy)
             rows.append("<tr>" + "".join(f'<td style="text-align:left;vertical-align:top">{cell}</td>' for cell in cells) + "</tr>")
         return f"<table>{''.join(rows)}</table><p>{html.escape(self.verdict())}</p>"
@@ -159,18 +158,24 @@ def _pip(arguments: str) -> str:
     return f"{first}{python} -m pip {arguments}"
 
 
+def _in_turn(*commands: str) -> str:
+    """One command after the other: a cell takes a line for each."""
+    return ("\n" if in_notebook() else " && ").join(commands)
+
+
 def _quoted(word: str) -> str:
     return f'"{word}"' if os.name == "nt" and " " in word else word if os.name == "nt" else shlex.quote(word)
 
 
 def _system_install(**packages: str) -> str:
     """The command that installs a program on this system; packages: package manager -> the program's package there."""
-    sudo = "sudo " if hasattr(os, "geteuid") and os.geteuid() != 0 and shutil.which("sudo") else ""
+    prefix = "!" if in_notebook() else ""
+    prefix += "sudo " if hasattr(os, "geteuid") and os.geteuid() != 0 and shutil.which("sudo") else ""
     for manager, package in packages.items():
         command = {"apt": "apt-get install -y", "dnf": "dnf install -y", "pacman": "pacman -S", "apk": "apk add"}[manager]
         if shutil.which(command.split()[0]):
-            return f"{sudo}{command} {package}"
-    return f"{sudo}apt-get install -y {packages['apt']}"
+            return f"{prefix}{command} {package}"
+    return f"{prefix}apt-get install -y {packages['apt']}"
 
 
 def _run(*command: str) -> subprocess.CompletedProcess:
@@ -184,8 +189,8 @@ def _python() -> Iterator[Finding]:
     version, place = platform.python_version(), f"{platform.python_version()} ({sys.executable})"
     newest = ".".join(map(str, NEWEST_TESTED))
     remedy = f"python{newest} -m venv .venv"
-    specifier = _specifier(_metadata("Requires-Python") or OLDEST)
-    if specifier is not None and not specifier.contains(version, prereleases=True):
+    specifier = _metadata("Requires-Python") or OLDEST
+    if not _in_range(version, specifier):
         yield Finding("Python", PROBLEM, f"{place}; the course needs {specifier} and is tested up to {newest}", remedy)
     elif sys.version_info[:2] > NEWEST_TESTED:
         yield Finding("Python", NOTE, f"{place}; the course is tested up to {newest}", remedy)
@@ -197,29 +202,24 @@ def _packages() -> Iterator[Finding]:
     """The core in one row, each extra in one row, and a row for whatever is missing or out of its range."""
     requirements = _requirements()
     if requirements is None:
-        yield Finding(
-            "packages", NOTE, "this course is not installed here, so its packages' ranges are not known", _pip("install --no-deps -e .")
-        )
+        checkout = Path(__file__).resolve().parent.parent
+        said = f"the course is not installed here, it is only found in {checkout}; what it needs is not known"
+        yield Finding("packages", PROBLEM, said, _pip(f"install -e {_quoted(str(checkout))}"))
         return
     for extra, names in requirements.items():
         fine = []
-        for requirement in names:
-            version = _version(requirement.name)
-            wanted = f'"{requirement.name}{requirement.specifier}"'
-            severity, title = (NOTE, EXTRAS[extra]) if extra else (PROBLEM, requirement.name)
-            if version is None and requirement.name == "pygame-ce":
+        for name, specifier in names:
+            version = _version(name)
+            wanted = f'"{name}{specifier}"'
+            severity, title = (NOTE, EXTRAS[extra]) if extra else (PROBLEM, name)
+            if version is None and name == "pygame-ce":
                 continue  # has a row of its own, because pygame serves as well
             if version is None:
-                yield Finding(title, severity, f"{requirement.name} is not installed", _pip(f"install {wanted}"))
-            elif not requirement.specifier.contains(version, prereleases=True):
-                yield Finding(
-                    title,
-                    severity,
-                    f"{requirement.name} is {version}, but the course needs {requirement.specifier}",
-                    _pip(f"install {wanted}"),
-                )
+                yield Finding(title, severity, f"{name} is not installed", _pip(f"install {wanted}"))
+            elif not _in_range(version, specifier):
+                yield Finding(title, severity, f"{name} is {version}, but the course needs {specifier}", _pip(f"install {wanted}"))
             else:
-                fine.append(f"{requirement.name} {version}")
+                fine.append(f"{name} {version}")
         if fine:
             yield Finding(EXTRAS[extra] if extra else "core packages", OK, ", ".join(fine))
 
@@ -245,7 +245,7 @@ print(json.dumps({"tried": tried, "gpu": gpu}))
 
 def _imports() -> Iterator[Finding]:
     """What is installed must also load: a broken library shows only then, and may take the process with it. The GPU is asked on the way."""
-    core = [requirement.name for requirement in (_requirements() or {}).get("", [])]
+    core = [name for name, _ in (_requirements() or {}).get("", [])]
     modules = {name: MODULES.get(name, name) for name in core if _version(name) is not None}
     broken, gpu = _try_imports(list(modules.values()))
     for name, module in modules.items():
@@ -295,7 +295,7 @@ def _pygame() -> Iterator[Finding]:
             "pygame",
             PROBLEM,
             f"pygame {pygame} and pygame-ce {community} are both installed, and have overwritten each other's files",
-            f"{_pip('uninstall -y pygame pygame-ce')}{chr(10) if in_notebook() else ' && '}{_pip('install pygame-ce')}",
+            _in_turn(_pip("uninstall -y pygame pygame-ce"), _pip("install pygame-ce")),
         )
     elif not (pygame or community):
         yield Finding("pygame", NOTE, "not installed, so there are no films and no windows", _pip("install pygame-ce"))
@@ -341,7 +341,7 @@ def _display() -> Iterator[Finding]:
         missing.append(_pip("install pyvirtualdisplay"))
     if missing:
         said = "none, and no virtual one (Xvfb with pyvirtualdisplay): films work, windows do not"
-        yield Finding("display", NOTE, said, " && ".join(missing) if not in_notebook() else "\n".join(missing))
+        yield Finding("display", NOTE, said, _in_turn(*missing))
     else:
         yield Finding("display", OK, "none, but a virtual one (Xvfb): films work, windows inside virtual_display()")
 
@@ -397,8 +397,8 @@ def _folders() -> Iterator[Finding]:
     for what, (find, remedy) in remedies.items():
         try:
             folder = find()
-            with tempfile.TemporaryFile(dir=folder):
-                pass
+            with tempfile.TemporaryFile(dir=folder) as file:
+                file.write(b"a full disk lets files be made, but not be filled")
         except OSError as error:
             place = error.filename if what == "temporary folder" or not isinstance(error.filename, str) else folder
             yield Finding(what, PROBLEM, f"{place or ''} cannot be written ({error.strerror})".strip(), remedy)
@@ -497,31 +497,23 @@ def _cores() -> Iterator[Finding]:
 
 def _environments() -> Iterator[Finding]:
     """Notebook and terminal should use the same environment: what one installs, the other would not find."""
-    if in_notebook():
-        shell = shutil.which("python3") or shutil.which("python")
-        if shell is None or _prefix_of(shell) == _real(sys.prefix):
-            yield Finding("environments", OK, f"the kernel's and the terminal's are one, {sys.prefix}")
-        else:
-            said = f"this kernel runs in {sys.prefix}, but a terminal (and !pip) uses {_prefix_of(shell) or shell}"
-            yield Finding("environments", NOTE, f"{said}: install with %pip", f"{_quoted(sys.executable)} -m pip --version")
-        return
-    yield _terminal()
-    yield from _kernel_spec()
-
-
-def _terminal() -> Finding:
-    """Whether `python` in this terminal is the Python that the course runs in."""
     shell = shutil.which("python") or shutil.which("python3")
-    if shell is None or _prefix_of(shell) == _real(sys.prefix):
-        return Finding("terminal", OK, f"python is that of {sys.prefix}")
-    activate = Path(sys.prefix) / ("Scripts/activate" if os.name == "nt" else "bin/activate")
-    remedy = f"{'' if os.name == 'nt' else 'source '}{_quoted(str(activate))}" if activate.exists() else f"{_quoted(sys.executable)} -m pip"
-    return Finding("terminal", NOTE, f"`python` is {shell}, of another environment than this one, {sys.prefix}", remedy)
+    where = "notebook" if in_notebook() else "command"
+    if shell is None or _prefix_of(shell) == os.path.realpath(sys.prefix):
+        yield Finding("terminal", OK, f"`python` in a terminal is this {where}'s, of {sys.prefix}")
+    else:
+        said = f"`python` in a terminal is {shell}, but this {where} runs in {sys.prefix}"
+        activate = Path(sys.prefix) / ("Scripts/activate" if os.name == "nt" else "bin/activate")
+        remedy = (
+            f"{'' if os.name == 'nt' else 'source '}{_quoted(str(activate))}" if activate.exists() else f"{_quoted(sys.executable)} -m pip"
+        )
+        yield Finding("terminal", NOTE, f"{said}: install with %pip, not with !pip" if in_notebook() else said, remedy)
+    if not in_notebook():
+        yield from _kernel_spec()
 
 
 def _kernel_spec() -> Iterator[Finding]:
     """Whether notebooks that are started from here run here."""
-    mend = f"{_quoted(sys.executable)} -m ipykernel install --user --name python3"
     try:
         from jupyter_client.kernelspec import KernelSpecManager, NoSuchKernel
     except ImportError:
@@ -532,18 +524,19 @@ def _kernel_spec() -> Iterator[Finding]:
     except NoSuchKernel:
         yield Finding("kernel", NOTE, "Jupyter has no Python kernel", _pip("install ipykernel"))
         return
-    program = spec.argv[0]
+    program, folder = spec.argv[0], Path(spec.resource_dir)
+    where = "--sys-prefix" if folder.is_relative_to(sys.prefix) else "--user"
+    mend = f"{_quoted(sys.executable)} -m ipykernel install {where} --name python3"
+    if any(folder.is_relative_to(place) for place in os.environ.get("JUPYTER_PATH", "").split(os.pathsep) if place):
+        mend = "unset JUPYTER_PATH"
     # Jupyter itself replaces these by the Python that it runs in.
-    if program in ("python", "python3", f"python3.{sys.version_info.minor}"):
-        yield Finding("kernel", OK, f"notebooks run in {sys.prefix}")
-        return
-    prefix = _prefix_of(program)
-    if prefix == _real(sys.prefix):
+    prefix = os.path.realpath(sys.prefix) if re.fullmatch(r"python(3(\.\d+)?)?", program) else _prefix_of(program)
+    if prefix == os.path.realpath(sys.prefix):
         yield Finding("kernel", OK, f"notebooks run in {sys.prefix}")
     elif prefix is None:
-        yield Finding("kernel", PROBLEM, f"notebooks would run {program}, which does not run ({spec.resource_dir})", mend)
+        yield Finding("kernel", PROBLEM, f"notebooks would run {program}, which does not run ({folder})", mend)
     else:
-        yield Finding("kernel", PROBLEM, f"notebooks run in {prefix}, not in {sys.prefix} ({spec.resource_dir})", mend)
+        yield Finding("kernel", PROBLEM, f"notebooks run in {prefix}, not in {sys.prefix} ({folder})", mend)
 
 
 def _prefix_of(python: str) -> str | None:
@@ -553,10 +546,6 @@ def _prefix_of(python: str) -> str | None:
     except (OSError, subprocess.TimeoutExpired):
         return None
     return done.stdout.strip() or None
-
-
-def _real(path: str) -> str:
-    return os.path.realpath(path)
 
 
 def _size(amount: int) -> str:
@@ -580,30 +569,29 @@ def _version(name: str) -> str | None:
         return None
 
 
-def _requirements() -> dict[str, list[Any]] | None:
-    """{"": the core's requirements, extra: its own}, of those extras that a student may want; None where the course is not installed."""
-    packaging = _packaging("requirements")
+def _requirements() -> dict[str, list[tuple[str, str]]] | None:
+    """{"": the core's (name, range) pairs, extra: its own}, of those extras that a student may want; None where the course is not installed.
+
+    Read by hand, for where no library that reads them is installed; the course's own requirements have no conditions but extras.
+    """
     try:
         texts = importlib.metadata.requires(PACKAGE) or []
     except importlib.metadata.PackageNotFoundError:
         return None
-    if packaging is None:
-        return None
-    sorted_out: dict[str, list[Any]] = {"": []}
-    for requirement in map(packaging.Requirement, texts):
-        if requirement.marker is None or requirement.marker.evaluate({"extra": ""}):
-            sorted_out[""].append(requirement)
-            continue
-        for extra in EXTRAS:
-            if requirement.marker.evaluate({"extra": extra}):
-                sorted_out.setdefault(extra, []).append(requirement)
-    return sorted_out
+    found: dict[str, list[tuple[str, str]]] = {"": []}
+    for text in texts:
+        requirement, _, condition = text.partition(";")
+        extra = re.search(r"extra == ['\"]([\w-]+)['\"]", condition)
+        name, specifier = re.match(r"([\w.-]+)\s*(.*)", requirement.strip()).groups()
+        if extra is None or extra[1] in EXTRAS:
+            found.setdefault(extra[1] if extra else "", []).append((name, specifier.strip()))
+    return found
 
 
-def _specifier(text: str) -> Any:
-    """`text` as a range of versions; None where nothing here can read it."""
-    packaging = _packaging("specifiers")
-    return packaging.SpecifierSet(text) if packaging else None
+def _in_range(version: str, specifier: str) -> bool:
+    """Whether `version` is in the range; True where nothing here can tell."""
+    specifiers = _packaging("specifiers")
+    return specifiers is None or specifiers.SpecifierSet(specifier).contains(version, prereleases=True)
 
 
 def _packaging(module: str) -> Any:
