@@ -16,7 +16,6 @@ from pathlib import Path
 
 import matplotlib.pyplot as plt
 import numpy as np
-from matplotlib.figure import Figure
 
 from cartpole_lessons.environment import env_spec
 from cartpole_lessons.errors import CourseError
@@ -60,12 +59,14 @@ def publish(study: Study) -> None:
     for run in study.runs:
         rows.setdefault(run["row"], []).append(run)
     for runs in rows.values():
-        write_results(runs)
+        write_results(runs, RESULTS)
 
 
 def drawn_rows() -> dict[str, list]:
     """The published rows of which learning curves can be drawn: the lessons' own, where something is learned."""
-    return {row: runs for row, runs in read_results().items() if row == runs[0]["lesson"] and any(run["evaluations"] for run in runs)}
+    return {
+        row: runs for row, runs in read_results(RESULTS).items() if row == runs[0]["lesson"] and any(run["evaluations"] for run in runs)
+    }
 
 
 def fingerprint(rows: dict[str, list]) -> str:
@@ -74,10 +75,10 @@ def fingerprint(rows: dict[str, list]) -> str:
     return hashlib.sha256(json.dumps(shown).encode()).hexdigest()[:12]
 
 
-def draw(rows: dict[str, list], titles: dict[str, str]) -> Figure:
+def draw(rows: dict[str, list], titles: dict[str, str], path: Path) -> None:
     """One panel per row: mean return of the evaluations against environment steps, median and middle 80 % of the seeds.
 
-    A run holds its last value after its training has stopped: an agent that has learned does not forget because its training is over.
+    A panel begins where half of the runs have been evaluated once, and ends where 95 % of them have stopped. A run holds its last value after its training has stopped: an agent that has learned does not forget because its training is over.
     """
     columns = 4 if len(rows) > 4 else len(rows)
     lines = -(-len(rows) // columns)
@@ -85,7 +86,7 @@ def draw(rows: dict[str, list], titles: dict[str, str]) -> Figure:
         figure, axes = plt.subplots(lines, columns, figsize=(2.9 * columns, 2.2 * lines), sharey=True, squeeze=False)
         for ax, (row, runs) in zip(axes.flat, sorted(rows.items(), key=lambda item: titles.get(item[0], item[0])), strict=False):
             curves = [np.array(run["evaluations"]).T for run in runs if run["evaluations"]]
-            steps = np.linspace(0, np.quantile([run[0][-1] for run in curves], 0.95), 200)
+            steps = np.linspace(np.median([run[0][0] for run in curves]), np.quantile([run[0][-1] for run in curves], 0.95), 200)
             low, median, high = np.quantile([np.interp(steps, *curve) for curve in curves], [0.1, 0.5, 0.9], axis=0)
             spec = env_spec(runs[0]["env_id"])
             ax.fill_between(steps / 1000, low, high, color="C0", alpha=0.2, linewidth=0)
@@ -96,7 +97,9 @@ def draw(rows: dict[str, list], titles: dict[str, str]) -> Figure:
             ax.set_visible(False)
         figure.supxlabel("environment steps [thousands]", fontsize="medium")
         figure.supylabel("mean return, greedy", fontsize="medium")
-    return figure
+        path.parent.mkdir(exist_ok=True)
+        figure.savefig(path, metadata={"Description": fingerprint(rows)})
+        plt.close(figure)
 
 
 def main() -> int:
@@ -138,8 +141,7 @@ def main() -> int:
 
     shown = drawn_rows()
     if shown:
-        PICTURE.parent.mkdir(exist_ok=True)
-        draw(shown, badges.lesson_titles()).savefig(PICTURE, metadata={"Description": fingerprint(shown)})
+        draw(shown, badges.lesson_titles(), PICTURE)
     for path in badges.write():
         print(f"wrote {path.relative_to(ROOT)}")
     return 0

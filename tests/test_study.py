@@ -1,6 +1,7 @@
 """Studies: resumable whatever kills them, the same on every engine, and the statistics by hand."""
 
 import contextlib
+import dataclasses
 import functools
 import json
 import os
@@ -19,6 +20,7 @@ import pytest
 from conftest import full_disk, one_sentence
 
 from cartpole_lessons import study as study_module
+from cartpole_lessons.algorithms import hand_made
 from cartpole_lessons.errors import InvalidInput, MissingDependency, RecordingError
 from cartpole_lessons.study import (
     RESULTS,
@@ -315,6 +317,47 @@ def test_a_study_interrupted_and_then_killed_midway_loses_nothing_and_repeats_no
     assert [run["seed"] for run in study.runs] == list(range(seeds))
     assert study.corrupt == study.failed == study.stale == []
     assert [seed for seed, _ in trainings(log)[began:]] == sorted(set(range(seeds)) - second)
+
+
+def test_ctrl_c_stops_the_study_and_is_no_result(tmp_path, monkeypatch, capsys):
+    whole = hand_made.train
+
+    @functools.wraps(whole)
+    def train(seed=0, **keywords):
+        # What training.Run makes of Ctrl-C: the best policy so far, marked.
+        return dataclasses.replace(whole(seed=seed, **keywords), interrupted=seed == 1)
+
+    monkeypatch.setattr(hand_made, "train", train)
+    with pytest.raises(KeyboardInterrupt):
+        quiet("hand_made", range(3), folder=tmp_path)
+    one_sentence(capsys.readouterr().out.strip(), "1 of 3 results", str(tmp_path))
+    assert seeds_of(tmp_path) == {0}
+
+
+def test_a_worker_leaves_ctrl_c_to_its_owner_and_goes_with_it(monkeypatch):
+    owner, handled = 4711, {}
+    parents = iter([owner, owner, owner, 1, 1])
+
+    class AtOnce:
+        def __init__(self, target, daemon):
+            assert daemon
+            self.start = target
+
+    def leave(code):
+        raise SystemExit(code)
+
+    monkeypatch.setattr(study_module, "_following", [])
+    monkeypatch.setattr(study_module.os, "getppid", lambda: next(parents))
+    monkeypatch.setattr(study_module.os, "_exit", leave)
+    monkeypatch.setattr(study_module.signal, "signal", handled.__setitem__)
+    monkeypatch.setattr(study_module.time, "sleep", lambda seconds: None)
+    monkeypatch.setattr(study_module.threading, "Thread", AtOnce)
+    with pytest.raises(SystemExit):
+        study_module._obey(owner)
+    assert handled == {signal.SIGINT: signal.SIG_IGN}
+    # It begins nothing more, either.
+    with pytest.raises(SystemExit):
+        study_module._obey(owner)
 
 
 def test_a_full_disk_stops_the_study_in_one_sentence_and_leaves_what_was_finished(tmp_path, counted):
@@ -654,3 +697,105 @@ def test_the_courses_published_results_are_complete_and_small():
         assert {run["status"] for run in runs} <= {"ok", "failed"}
     assert set(summarise(run for runs in rows.values() for run in runs)) == set(rows)
     assert sum(path.stat().st_size for path in RESULTS.glob("*.json")) < 500_000
+
+
+@pytest.fixture
+def make_study(monkeypatch, tmp_path):
+    """benchmarks/study.py as a module, with its results, its picture and its tool's writing kept away from the repository's own."""
+    monkeypatch.syspath_prepend(ROOT / "benchmarks")
+    monkeypatch.syspath_prepend(ROOT / "tools")
+    monkeypatch.delitem(sys.modules, "study", raising=False)
+    import badges
+    import study
+
+    assert Path(study.__file__).parent.name == "benchmarks"
+    for module in (study, badges):
+        monkeypatch.setattr(module, "RESULTS", tmp_path / "results")
+    monkeypatch.setattr(study, "PICTURE", tmp_path / "docs" / "picture.png")
+    monkeypatch.setattr(study, "run_study", functools.partial(run_study, backend="sequential", progress=False))
+    monkeypatch.setattr(badges, "PICTURE", str(tmp_path / "docs" / "picture.png"))
+    monkeypatch.setattr(badges, "write", list)
+
+    def run(*arguments):
+        monkeypatch.setattr(sys, "argv", ["study.py", "--folder", str(tmp_path / "study"), *arguments])
+        return study.main()
+
+    study.run = run
+    study.badges = badges
+    return study
+
+
+def test_fewer_seeds_are_shown_but_not_published(make_study, tmp_path, capsys):
+    assert make_study.run("hand_made", "--seeds", "2") == 0
+    shown = capsys.readouterr().out
+    assert "2 of 2 (34-100 %)" in shown
+    assert "Nothing is published from 2 seeds" in shown
+    assert not (tmp_path / "results").exists()
+
+
+def test_all_seeds_are_published_and_drawn(make_study, monkeypatch, tmp_path, capsys):
+    from PIL import Image
+
+    monkeypatch.setattr(make_study, "SEEDS", 2)
+    monkeypatch.setitem(make_study.ROWS, ARS, (ARS, {"max_steps": 3_000}))
+    assert make_study.run("hand_made", ARS, "--seeds", "2") == 0
+    assert "Stable-Baselines3 is left out" in capsys.readouterr().out
+    assert set(read_results(tmp_path / "results")) == {"hand_made", ARS}
+    # Nothing is learned in hand_made, so it has no curve.
+    assert set(make_study.drawn_rows()) == {ARS}
+    with Image.open(tmp_path / "docs" / "picture.png") as picture:
+        assert picture.text["Description"] == make_study.fingerprint(make_study.drawn_rows())
+    assert "on 2 seeds" in make_study.badges.learning_curves()
+    (tmp_path / "docs" / "picture.png").unlink()
+    assert make_study.badges.learning_curves() == "*`make study` draws the learning curves here.*"
+
+
+def test_a_wrong_row_and_a_folder_that_cannot_be_written_end_in_one_sentence(make_study, monkeypatch, unwritable):
+    with pytest.raises(SystemExit) as stop:
+        make_study.run("nothing_like_it")
+    assert stop.value.code == 2
+    monkeypatch.setattr(sys, "argv", ["study.py", "hand_made", "--folder", str(unwritable)])
+    with pytest.raises(SystemExit) as stop:
+        make_study.main()
+    one_sentence(stop.value, str(unwritable))
+
+
+def test_every_row_of_the_published_study_can_be_run(make_study):
+    for row, (lesson, keywords) in make_study.ROWS.items():
+        assert study_module._checked_keywords(study_module._check_lesson(lesson), keywords) == keywords, row
+    assert set(read_results()) <= set(make_study.ROWS)
+
+
+def test_the_picture_in_the_readme_shows_the_published_results(make_study, monkeypatch):
+    from PIL import Image
+
+    path = ROOT / "docs" / "learning_curves.png"
+    if not path.exists():
+        pytest.skip("not drawn yet: run `make study`")
+    monkeypatch.setattr(make_study, "RESULTS", RESULTS)
+    with Image.open(path) as picture:
+        assert picture.text["Description"] == make_study.fingerprint(make_study.drawn_rows()), "run `make study`"
+    assert path.stat().st_size < 150_000
+
+
+def test_what_will_be_seen_is_said_as_measured(make_study):
+    solved = summarise([a_run(seed=seed) for seed in range(3)])["row"]
+    assert make_study.badges.you_will_see(solved) == (
+        "You will see: solved on 3 of 3 seeds, typically after 1,000 environment steps and 1.00 seconds (measured; medians)."
+    )
+    at_once = summarise([a_run(env_steps=0)])["row"]
+    assert "in 1.00 seconds without training" in make_study.badges.you_will_see(at_once)
+    never = summarise([a_run(solved=False)])["row"]
+    assert make_study.badges.you_will_see(never) == "You will see: solved on 0 of 1 seeds (measured)."
+
+
+def test_the_comparisons_table_holds_both_sides_and_the_ratios(make_study, tmp_path):
+    assert "make study" in make_study.badges.comparison_table()
+    side = {"solved": True, "perfect": True, "env_steps": 1000, "seconds": 2.0}
+    runs = [{"seed": seed, "ours": side, "theirs": side | {"env_steps": steps}} for seed, steps in enumerate([2000, 3000, 9000])]
+    (tmp_path / "results").mkdir()
+    pair = {"lesson": "ppo", "theirs": "SB3 PPO", "version": "2.9", "runs": runs}
+    (tmp_path / "results" / "against_stable_baselines3.json").write_text(json.dumps({"machine": {}, "pairs": [pair]}))
+    last = make_study.badges.comparison_table().splitlines()[-1]
+    assert last == "| 05 PPO | 3 of 3 | 1,000 | 2.00 | SB3 PPO 2.9 | 3 of 3 | 3,000 | 2.00 | 3.0 | 1.0 |"
+    assert read_results(tmp_path / "results") == {}

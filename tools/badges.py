@@ -55,7 +55,7 @@ def exported_module(path: Path) -> str | None:
 
 def published(path: Path) -> dict[str, Any] | None:
     """The summary of the lesson's own row in the published results: the one that has its module's name."""
-    runs = read_results().get(exported_module(path))
+    runs = read_results(RESULTS).get(exported_module(path))
     return summarise(runs)[runs[0]["row"]] if runs else None
 
 
@@ -117,10 +117,10 @@ def lesson_table() -> str:
 
 def learning_curves() -> str:
     """The picture of the published learning curves, and what it shows, where `make study` has drawn it."""
-    if not (ROOT / PICTURE).exists():
-        return "*`make study` draws the learning curves here.*"
     titles = lesson_titles()
-    shown = {row: runs for row, runs in read_results().items() if row in titles and any(run["evaluations"] for run in runs)}
+    shown = {row: runs for row, runs in read_results(RESULTS).items() if row in titles and any(run["evaluations"] for run in runs)}
+    if not shown or not (ROOT / PICTURE).exists():
+        return "*`make study` draws the learning curves here.*"
     seeds = max(len(runs) for runs in shown.values())
     return (
         f"![Learning curves of {', '.join(sorted(titles[row] for row in shown))}: mean return against environment steps]({PICTURE})\n\n"
