@@ -34,12 +34,12 @@ def need_program(name: str, package: str) -> str:
     return path
 
 
-def need_pip_install(command: list[str], what: str) -> None:
-    """Run an installation; the test is skipped with its last line where it fails for want of a network, say."""
-    done = subprocess.run(command, capture_output=True, text=True, env=variables())
+def pip_install(python: Path, packages: list[str]) -> None:
+    """Install packages; where that fails the test does too, in one sentence."""
+    done = subprocess.run([str(python), "-m", "pip", "install", "--quiet", *packages], capture_output=True, text=True, env=variables())
     if done.returncode != 0:
         lines = [line for line in done.stderr.splitlines() if line.startswith("ERROR")] or done.stderr.splitlines() or ["no message"]
-        pytest.skip(f"{what} cannot be installed here ({lines[0].strip()}): a package index must be within reach.")
+        pytest.fail(f"pip cannot install what this test needs; is a package index within reach? {lines[0].strip()}", pytrace=False)
 
 
 def variables(**more: str) -> dict[str, str]:
@@ -75,15 +75,16 @@ class Environment:
             self.pip("uninstall", "--yes", *added)
 
 
-def environment(name: str, packages: list[str]) -> Environment:
-    """An environment with just these packages: made on the first call, reused afterwards."""
-    key = hashlib.sha256("\n".join([sys.version, *packages]).encode()).hexdigest()[:12]
+def environment(name: str, *steps: list[str]) -> Environment:
+    """An environment with just these packages, installed step by step: made on the first call, reused afterwards."""
+    key = hashlib.sha256(repr([sys.version, steps]).encode()).hexdigest()[:12]
     made = Environment(BUILD / f"{name}-{key}")
     ready = made.folder / "ready"
     if not ready.exists():
         shutil.rmtree(made.folder, ignore_errors=True)
         venv.create(made.folder, with_pip=True)
-        need_pip_install([str(made.python), "-m", "pip", "install", "--quiet", *packages], name)
+        for packages in steps:
+            pip_install(made.python, packages)
         ready.touch()
     return made
 
