@@ -400,7 +400,7 @@ def parse_seeds(text: str) -> list[int]:
     return list(dict.fromkeys(seeds))
 
 
-@app.command(epilog=_examples("report", "report study --output study.html", "report study --no-films"))
+@app.command(epilog=_examples("report", "report study", "report study --no-films --output study.html"))
 def report(
     folder: Annotated[Path | None, typer.Argument(help="That of a study. Default: the published results.")] = None,
     output: Annotated[Path, typer.Option(metavar="FILE", help="Where the page goes.")] = Path("report.html"),

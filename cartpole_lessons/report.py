@@ -79,7 +79,7 @@ def _page(title: str, rows: Mapping[str, Sequence[Run]], films: Sequence[str]) -
         "<p><b>Solved</b>: the mean return of 100 fresh episodes, played without exploration, reaches the environment's own threshold. "
         "<b>Perfect</b>: every one of them reaches the time limit. In brackets: 95 % intervals. Steps and seconds are medians until the "
         "training ended by itself; a run that was not solved counts as one that never did.</p>",
-        f"<h2>How it was learned</h2><p>A thin line per seed, ending in a dot where it was solved and in a cross where not.</p>{_curves(rows)}",
+        f"<h2>How it was learned</h2>{_curves(rows)}",
     ]
     if films:
         parts.append(f'<h2>What it looks like</h2><div class="grid">{"".join(films)}</div>')
@@ -122,9 +122,10 @@ def _curves(rows: Mapping[str, Sequence[Run]]) -> str:
             label = f"{row}: learning curves of {len(drawn)} seed{'s' * (len(drawn) != 1)}"
             source = base64.b64encode(_picture(row, drawn)).decode()
             figures.append(f'<figure><img src="data:image/png;base64,{source}" alt="{html.escape(label, quote=True)}"></figure>')
-    return (
-        f'<div class="grid">{"".join(figures)}</div>' if figures else "<p>These results hold no evaluations from during the training.</p>"
-    )
+    if not figures:
+        return "<p>These results hold no evaluations from during the training.</p>"
+    legend = "<p>A thin line per seed, ending in a dot where it was solved and in a cross where not.</p>"
+    return f'{legend}<div class="grid">{"".join(figures)}</div>'
 
 
 def _picture(title: str, results: list[SimpleNamespace]) -> bytes:

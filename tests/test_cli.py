@@ -29,6 +29,7 @@ from cartpole_lessons.study import StudyError, run_study, write_results
 from cartpole_lessons.video import _is_whole
 
 COMMANDS = ("list", "train", "evaluate", "watch", "study", "report", "doctor")
+ROOT = Path(__file__).resolve().parent.parent
 needs_xvfb = pytest.mark.skipif(shutil.which("Xvfb") is None, reason="Xvfb is not installed")
 
 
@@ -71,6 +72,12 @@ def test_help_names_every_command_and_the_exit_codes(command):
     assert done.code == 0
     assert [name for name in COMMANDS if not re.search(rf"\b{name}\b", done.out)] == []
     assert "0 solved" in done.out
+
+
+def test_the_readme_shows_commands_that_the_help_shows_too(command):
+    shown = re.findall(r"^cartpole-lessons (.+?) *(?:#.*)?$", (ROOT / "README.md").read_text(encoding="utf-8"), re.MULTILINE)
+    assert {line.split()[0] for line in shown} == set(COMMANDS)
+    assert [line for line in shown if line not in examples_of(command(f"{line.split()[0]} --help").out)] == []
 
 
 def test_examples_in_the_help_work_as_printed(command, monkeypatch, no_screen, small_studies):
