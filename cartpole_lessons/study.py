@@ -27,6 +27,7 @@ import tempfile
 import threading
 import time
 import traceback
+import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from importlib import import_module, metadata, util
@@ -583,8 +584,17 @@ def _results(tasks: Mapping[str, Task], backend: str, workers: int | None, sched
         else:
             parallel = joblib.Parallel(n_jobs=workers or -1, backend="loky", batch_size=1, return_as="generator_unordered")
         results = parallel(joblib.delayed(run_task)(task) for task in tasks.values())
-        around.callback(results.close)
-        yield from results
+        around.callback(_close_quietly, results)
+        # Not `yield from`, which would close the results itself.
+        for result in results:  # noqa: UP028
+            yield result
+
+
+def _close_quietly(results: Iterator) -> None:
+    """Stop what still runs, without joblib's advice on how there could have been less of it."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        results.close()
 
 
 @contextlib.contextmanager
