@@ -1,5 +1,6 @@
 """The command line does what its help shows, says in one sentence what went wrong, and loses nothing that was learned."""
 
+import functools
 import importlib.metadata
 import inspect
 import os
@@ -17,7 +18,7 @@ import numpy as np
 import pytest
 from conftest import full_disk, one_sentence
 
-from cartpole_lessons import report, study
+from cartpole_lessons import report, study, video
 from cartpole_lessons.__main__ import main
 from cartpole_lessons.algorithms import hand_made, ppo
 from cartpole_lessons.checkpoints import load_checkpoint, save_checkpoint
@@ -44,6 +45,13 @@ def command(capfd, tmp_path, monkeypatch):
         return SimpleNamespace(code=code, out=printed.out, err=printed.err)
 
     return run
+
+
+@pytest.fixture
+def short_films(monkeypatch):
+    """Films of ten steps: whole episodes take seconds to encode."""
+    for module in (video, report):
+        monkeypatch.setattr(module, "record", functools.partial(video.record, max_steps=10))
 
 
 def subprocess_of(*arguments, path=None, **options):
@@ -80,7 +88,7 @@ def test_the_readme_shows_commands_that_the_help_shows_too(command):
     assert [line for line in shown if line not in examples_of(command(f"{line.split()[0]} --help").out)] == []
 
 
-def test_examples_in_the_help_work_as_printed(command, monkeypatch, no_screen, small_studies):
+def test_examples_in_the_help_work_as_printed(command, no_screen, small_studies, short_films):
     for name in COMMANDS:
         examples = examples_of(command(f"{name} --help").out)
         assert examples, f"{name} --help shows no example"
@@ -230,7 +238,7 @@ def test_seeds_that_are_none_are_refused(text):
 # train --------------------------------------------------------------------------------------------------------------------------
 
 
-def test_train_shows_a_bar_and_ends_with_the_verdict_and_the_files(command):
+def test_train_shows_a_bar_and_ends_with_the_verdict_and_the_files(command, short_films):
     done = command("train hand_made --seed 5 --video films/balanced.mp4 --save deep/down/policy.npz")
     assert done.code == 0
     assert "hand_made, seed 5:" in done.err  # the bar
@@ -327,7 +335,7 @@ def disk_fails(monkeypatch):
 
 
 @pytest.mark.parametrize(("option", "name"), [("--save", "policy.npz"), ("--video", "film.mp4")])
-def test_what_was_learned_goes_elsewhere_when_its_place_breaks_meanwhile(command, disk_fails, option, name):
+def test_what_was_learned_goes_elsewhere_when_its_place_breaks_meanwhile(command, disk_fails, short_films, option, name):
     folder = Path("out")
     folder.mkdir()
     disk_fails(lambda: (folder.rmdir(), folder.touch()))
@@ -570,7 +578,7 @@ def run_dict(row="mine", seed=0, *, solved=True, env_steps=1000, mean_return=500
     return run | more
 
 
-def test_a_report_is_one_page_with_tables_curves_and_films(command, sequential):
+def test_a_report_is_one_page_with_tables_curves_and_films(command, sequential, short_films):
     command("study hand_made --seeds 2 --folder s")
     command("study augmented_random_search --seeds 2 --folder s")
     done = command("report s --output page.html")
