@@ -66,7 +66,7 @@ def test_one_seed_alone_and_among_64_learns_the_same(sixty_four, seed):
             assert torch.allclose(tensor, shared.state_dict(seed)[name], atol=ROUNDING), name
 
 
-def test_seeds_in_another_order_learn_the_very_same(sixty_four):
+def test_seeds_in_another_order_learn_the_same(sixty_four):
     _, actors, critics = sixty_four
     order = np.random.default_rng(0).permutation(64).tolist()
     _, other_actors, other_critics = trained_for(20, order)
