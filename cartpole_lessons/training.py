@@ -291,9 +291,12 @@ class _Progress:
 
     def close(self, history: History, *, solved: bool) -> None:
         if self.bar is not None:
-            # A run that is solved before its steps are used up is complete, and its bar should look it.
+            # A run that is solved before its steps are used up is complete, and its bar should look it. Only `reset` tells the widget of
+            # a notebook, and it forgets how far the run had come and since when.
             if solved:
-                self.bar.total = self.bar.n
+                steps, started = self.bar.n, self.bar.start_t
+                self.bar.reset(total=steps)
+                self.bar.n, self.bar.start_t = steps, started
             self.bar.refresh()
             self.bar.close()
         self.plot.finish(history)

@@ -412,6 +412,20 @@ def test_a_bar_counts_the_steps_and_is_full_when_solved(evaluations, capsys):
     assert "mean of the last 4 episodes 500" in bar
 
 
+def test_the_widget_of_a_solved_run_is_full_too(kernel):
+    messages = kernel.run(
+        """
+        from cartpole_lessons.training import History, _Progress
+        progress = _Progress("agent", total=1_000)
+        progress.update(100, History())
+        progress.close(History(), solved=True)
+        _, widget, figures = progress.bar.container.children
+        print(widget.value, widget.max, widget.bar_style, "100/100" in figures.value)
+        """
+    )
+    assert printed(messages) == "100.0 100.0 success True\n", printed(messages, "stderr")
+
+
 def test_a_bar_of_an_unsolved_run_stays_where_it_stopped(evaluations, capsys):
     evaluations(20)
     interrupted_training(interrupt_at("learning", 3), progress=True)

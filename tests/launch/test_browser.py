@@ -1,0 +1,279 @@
+"""What a student sees: lessons in JupyterLab, in Notebook 7 and as pages of `make run`, in a real browser (`make test-browser`).
+
+Screenshots stay in build/browser/. The browser reaches nothing but this machine.
+"""
+
+import contextlib
+import json
+import os
+import re
+import secrets
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+
+import nbformat
+import pytest
+from scratch import ROOT, need_program
+
+try:
+    from playwright.sync_api import TimeoutError, sync_playwright
+except ImportError:
+    pytest.fail("Playwright is not installed: run `pip install playwright`.", pytrace=False)
+
+PICTURES = ROOT / "build" / "browser"
+LESSONS = ["00_meet_cartpole", "02_policy_gradient", "08_continuous_cartpole"]
+FLAGS = [
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+    "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1",
+]
+LIMIT_SECONDS = 240
+
+# Looks at the page twenty times a second while cells run: for every cell, which pictures its output has shown, and how many at once.
+WATCH = """() => {
+    window.seen = {};
+    window.watching = setInterval(() => document.querySelectorAll('.jp-CodeCell').forEach((cell, index) => {
+        const pictures = [...cell.querySelectorAll('.jp-OutputArea-output img')].map(picture => picture.src);
+        const bars = [...cell.querySelectorAll('.jp-OutputArea-output .progress-bar, .jp-OutputArea-output [role=progressbar]')];
+        const widths = bars.map(bar => bar.getBoundingClientRect().width);
+        const seen = window.seen[index] ??= {pictures: [], together: 0, widths: []};
+        seen.together = Math.max(seen.together, pictures.length);
+        for (const picture of pictures) if (!seen.pictures.includes(picture)) seen.pictures.push(picture);
+        for (const width of widths) if (!seen.widths.includes(width)) seen.widths.push(width);
+    }), 50);
+}"""
+SEEN = """() => {
+    clearInterval(window.watching);
+    return Object.values(window.seen).map(({pictures, together, widths}) => ({pictures: pictures.length, together, widths}));
+}"""
+# Plays a film from its start and waits for its clock to move.
+PLAY = """async video => {
+    await video.play();
+    const started = video.currentTime;
+    for (let waited = 0; waited < 100 && video.currentTime === started; waited++) await new Promise(done => setTimeout(done, 100));
+    const advanced = video.currentTime - started;
+    video.pause();
+    return {advanced, width: video.videoWidth, height: video.videoHeight, error: video.error && video.error.message,
+            shown: video.getBoundingClientRect().width, label: video.ariaLabel};
+}"""
+
+
+@pytest.fixture(scope="module")
+def browser():
+    chromium = need_program("chromium", "chromium")
+    PICTURES.mkdir(parents=True, exist_ok=True)
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=chromium, headless=True, args=FLAGS)
+        yield browser
+        browser.close()
+
+
+@pytest.fixture
+def page(browser):
+    page = browser.new_page(viewport={"width": 1280, "height": 900})
+    page.set_default_timeout(60_000)
+    yield page
+    page.screenshot(path=PICTURES / "last.png")  # where a test has failed, this is why
+    page.close()
+
+
+# In the front ends
+
+
+class Server:
+    """A Jupyter server with a token on the loopback interface, and a folder with the lessons, whose outputs have been cleared."""
+
+    def __init__(self, front_end, folder):
+        self.folder = folder / "course"
+        self.folder.mkdir()
+        for lesson in LESSONS:
+            notebook = nbformat.read(ROOT / "notebooks" / f"{lesson}.ipynb", as_version=4)
+            for cell in notebook.cells:
+                if cell.cell_type == "code":
+                    cell.outputs, cell.execution_count = [], None
+            nbformat.write(notebook, self.folder / f"{lesson}.ipynb")
+        settings = folder / "settings" / "@jupyterlab"
+        for name, values in {
+            "apputils-extension/notification": {"fetchNews": "false", "checkForUpdates": False},
+            # Cells out of sight would not be in the page otherwise.
+            "notebook-extension/tracker": {"windowingMode": "none"},
+        }.items():
+            (settings / name).parent.mkdir(parents=True, exist_ok=True)
+            (settings / f"{name}.jupyterlab-settings").write_text(json.dumps(values))
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            port = free.getsockname()[1]
+        self.address, self.token = f"http://127.0.0.1:{port}", secrets.token_hex(16)
+        own = {"JUPYTER_CONFIG_DIR": "config", "JUPYTER_RUNTIME_DIR": "runtime", "IPYTHONDIR": "ipython"}
+        own |= {"JUPYTERLAB_SETTINGS_DIR": "settings", "JUPYTERLAB_WORKSPACES_DIR": "workspaces"}
+        command = [
+            sys.executable,
+            "-m",
+            "jupyter",
+            front_end,
+            "--no-browser",
+            "--ip=127.0.0.1",
+            f"--port={port}",
+            "--ServerApp.port_retries=0",
+        ]
+        self.log = folder / "server.log"
+        with self.log.open("w") as log:
+            self.process = subprocess.Popen(
+                [*command, *(["--allow-root"] if os.getuid() == 0 else [])],
+                cwd=self.folder,
+                env=os.environ | {name: str(folder / place) for name, place in own.items()} | {"JUPYTER_TOKEN": self.token},
+                stdout=log,
+                stderr=log,
+            )
+        deadline = time.monotonic() + 60
+        while True:
+            try:
+                self.get("api/status")
+                return
+            except (urllib.error.URLError, ConnectionError):
+                assert self.process.poll() is None, self.log.read_text()[-2000:]
+                assert time.monotonic() < deadline, "the server does not answer"
+                time.sleep(0.3)
+
+    def get(self, path):
+        """What the server's interface answers."""
+        request = urllib.request.Request(f"{self.address}/{path}", headers={"Authorization": f"token {self.token}"})
+        with urllib.request.urlopen(request, timeout=10) as answer:
+            return json.load(answer)
+
+    def wait_until_idle(self):
+        """Until every kernel has been idle for three looks in a row."""
+        deadline, idle = time.monotonic() + LIMIT_SECONDS, 0
+        while idle < 3:
+            assert time.monotonic() < deadline, "the kernel is still busy"
+            time.sleep(1)
+            kernels = self.get("api/kernels")
+            idle = idle + 1 if kernels and all(kernel["execution_state"] == "idle" for kernel in kernels) else 0
+
+    def close(self):
+        for kernel in self.get("api/kernels"):
+            request = urllib.request.Request(
+                f"{self.address}/api/kernels/{kernel['id']}", method="DELETE", headers={"Authorization": f"token {self.token}"}
+            )
+            with contextlib.suppress(urllib.error.URLError):
+                urllib.request.urlopen(request, timeout=30)
+        self.process.terminate()
+        self.process.wait(timeout=30)
+
+
+@pytest.fixture(scope="module", params=["lab", "notebook"])
+def server(request, tmp_path_factory):
+    server = Server(request.param, tmp_path_factory.mktemp(request.param))
+    server.front_end = request.param
+    yield server
+    server.close()
+
+
+@pytest.mark.parametrize("lesson", LESSONS)
+def test_a_lesson_runs_and_shows_what_it_should(server, page, lesson):
+    # A workspace of its own, or JupyterLab would open the lessons of the tests before beside it.
+    where = {"lab": f"lab/workspaces/{lesson}/tree/{lesson}.ipynb", "notebook": f"notebooks/{lesson}.ipynb"}[server.front_end]
+    page.goto(f"{server.address}/{where}?token={server.token}")
+    page.locator(".jp-CodeCell").first.wait_for()
+    page.evaluate(WATCH)
+    _run_all(server, page)
+    file = server.folder / f"{lesson}.ipynb"
+    notebook = _finished(server, page, file)
+
+    # No cell errored, none was left out, and the course knew that somebody watched.
+    code = [cell for cell in notebook.cells if cell.cell_type == "code"]
+    errors = [f"{output.ename}: {output.evalue}" for cell in code for output in cell.outputs if output.output_type == "error"]
+    assert errors == []
+    assert [cell.id for cell in code if cell.execution_count is None] == []
+    assert page.locator(".jp-RenderedText[data-mime-type='application/vnd.jupyter.stderr']").count() == 0
+
+    films = page.locator("video")
+    assert films.count() == sum(output.data["text/html"].count("<video") for output in _html(notebook))
+    for number in range(films.count()):
+        films.nth(number).scroll_into_view_if_needed()
+        assert_plays(films.nth(number))
+        page.screenshot(path=PICTURES / f"{server.front_end}-{lesson}-film{number}.png")
+
+    seen = page.evaluate(SEEN)
+    assert len(seen) == len(code)
+    for cell, shown in zip(code, seen, strict=True):
+        if "progress=True" in cell.source and "record(" not in cell.source:
+            # One live picture, replaced in place; and a bar that has been drawn and has grown.
+            assert shown["together"] == 1, cell.id
+            assert shown["pictures"] > 1, cell.id
+            assert max(shown["widths"]) > 50, cell.id
+            page.locator(".jp-CodeCell").nth(code.index(cell)).scroll_into_view_if_needed()
+            page.screenshot(path=PICTURES / f"{server.front_end}-{lesson}-{cell.id}.png")
+
+
+def _run_all(server, page):
+    """Choose Run All Cells from the menu, as soon as there is a kernel; a front end that is still busy starting does not hear it."""
+    server.wait_until_idle()
+    for _ in range(5):
+        page.get_by_role("menuitem", name="Run", exact=True).click()
+        page.get_by_role("menuitem", name="Run All Cells", exact=True).click()
+        with contextlib.suppress(TimeoutError):
+            started = "/[0-9*]/.test(document.querySelector('.jp-CodeCell .jp-InputPrompt').textContent)"
+            page.wait_for_function(started, timeout=10_000)
+            return
+    pytest.fail("Run All Cells runs nothing")
+
+
+def _finished(server, page, file):
+    """The notebook file once every cell has run and it has been saved."""
+    server.wait_until_idle()
+    page.wait_for_function("![...document.querySelectorAll('.jp-InputPrompt')].some(prompt => prompt.textContent.includes('*'))")
+    saved = file.stat().st_mtime_ns
+    page.keyboard.press("Control+s")
+    deadline = time.monotonic() + 30
+    while file.stat().st_mtime_ns == saved:
+        assert time.monotonic() < deadline, "the notebook was not saved"
+        page.wait_for_timeout(200)
+    page.wait_for_timeout(500)
+    return nbformat.read(file, as_version=4)
+
+
+def _html(notebook):
+    outputs = [output for cell in notebook.cells for output in cell.get("outputs", [])]
+    return [output for output in outputs if "text/html" in output.get("data", {})]
+
+
+def assert_plays(film):
+    """The film has a picture, a text for screen readers, and a clock that moves."""
+    played = film.evaluate(PLAY)
+    assert played["error"] is None
+    assert played["advanced"] > 0
+    assert played["width"] > 0
+    assert played["shown"] > 100
+    assert played["label"]
+
+
+# As pages
+
+
+def test_the_pages_of_make_run_play_their_films(page):
+    lesson = LESSONS[0]
+    made = subprocess.run([sys.executable, "tools/run_lessons.py", lesson], cwd=ROOT, capture_output=True, text=True)
+    assert made.returncode == 0, made.stdout + made.stderr
+    file = ROOT / "build" / "lessons" / f"{lesson}.html"
+    page.goto(file.as_uri())
+    films = page.locator("video")
+    assert films.count() == len(re.findall("<video ", file.read_text(encoding="utf-8"))) > 0
+    for number in range(films.count()):
+        films.nth(number).scroll_into_view_if_needed()
+        assert_plays(films.nth(number))
+        page.screenshot(path=PICTURES / f"page-{lesson}-film{number}.png")
+    # Every picture of the page's own has loaded, and nothing is wider than the page. (The badges come from the network.)
+    broken = "[...document.images].filter(picture => picture.src.startsWith('data:') && !picture.naturalWidth).length"
+    assert page.evaluate(broken) == 0
+    assert page.evaluate("document.documentElement.scrollWidth <= window.innerWidth + 1")
+    page.screenshot(path=PICTURES / f"page-{lesson}.png", full_page=True)
