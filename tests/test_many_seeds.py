@@ -11,7 +11,7 @@ from cartpole_lessons.algorithms import actor_critic, many_seeds
 from cartpole_lessons.checkpoints import load_policy
 from cartpole_lessons.environment import make_envs
 from cartpole_lessons.errors import InvalidInput
-from cartpole_lessons.evaluation import evaluate
+from cartpole_lessons.evaluation import Evaluation, evaluate
 from cartpole_lessons.rollout import StepCollector
 from cartpole_lessons.threads import one_thread
 
@@ -177,10 +177,12 @@ def test_an_update_is_that_of_lesson_04_for_every_seed():
     for number, (actor, critic, own_losses) in enumerate(reference):
         assert losses["loss"][number].item() == pytest.approx(own_losses["loss"].item(), abs=1e-4)
         assert losses["critic_loss"][number].item() == pytest.approx(own_losses["critic_loss"].item(), rel=1e-4)
-        # Adam's first step is a full one, whatever the gradient's size: where that is rounding, the sign may be, too.
         for stack, network in ((actors, actor), (critics, critic)):
-            for name, tensor in network.state_dict().items():
-                apart = (stack.state_dict(number)[name] - tensor).abs() > 1e-4
+            for name, weights in network.named_parameters():
+                gradient = stack.parameters[name].grad[number]
+                assert torch.allclose(gradient, weights.grad, rtol=1e-3, atol=1e-4), name
+                # Adam's first step is a full one, whatever the gradient's size: where that is rounding, the sign may be, too.
+                apart = (stack.parameters[name][number] - weights).abs() > 1e-4
                 assert apart.float().mean() < 0.02, name
 
 
@@ -199,6 +201,36 @@ def test_evaluations_are_those_of_evaluate():
         alone = evaluate(network, "CartPole-v0", episodes=20, seed=seed)
         assert np.array_equal(evaluation.returns, alone.returns)
         assert (evaluation.seed, evaluation.env_id, evaluation.reward_threshold) == (seed, "CartPole-v0", alone.reward_threshold)
+
+
+def test_a_seed_is_done_when_its_evaluation_is_perfect_and_confirmed(monkeypatch):
+    each, actors, *_ = learners([5, 6, 7])
+    evaluations = {
+        ("evaluation", 5): 500,
+        ("evaluation", 6): 499,
+        ("evaluation", 7): 500,
+        ("confirmation", 5): 499,
+        ("confirmation", 7): 500,
+    }
+    asked = []
+
+    def scripted(stack, seeds, env_id, episodes=100):
+        purpose = "evaluation" if episodes == 16 else "confirmation"
+        by_seed = {many_seeds.derive_seed(learner.seed, purpose, learner.env_steps): learner.seed for learner in each}
+        asked.append([by_seed[seed] for seed in seeds])
+        assert len(stack.buffers["scale"]) == len(seeds)
+        means = [evaluations[purpose, by_seed[seed]] for seed in seeds]
+        return [Evaluation(env_id, 0, np.full(episodes, float(mean)), 475.0, 500) for mean in means]
+
+    monkeypatch.setattr(many_seeds, "evaluate_each", scripted)
+    assert many_seeds.judge(each, actors, "CartPole-v1") == [2]
+    assert asked == [[5, 6, 7], [5, 7]]
+    assert [learner.best_mean for learner in each] == [500, 499, 500]
+    evaluations["evaluation", 6] = evaluations["evaluation", 7] = evaluations["evaluation", 5] = 100
+    best = each[0].best_state
+    assert many_seeds.judge(each, actors, "CartPole-v1") == []
+    assert each[0].best_state is best
+    assert each[0].history.evaluations == [(0, 500), (0, 100)]
 
 
 def test_histories_count_real_steps_and_whole_episodes():
