@@ -7,7 +7,7 @@ BIN := .venv/bin
 endif
 EXPORTED := $(shell grep -l default_exp notebooks/*.ipynb)
 
-.PHONY: run lab test lint export outputs study badges lock clean
+.PHONY: run lab test test-launch test-colab test-binder test-browser test-offline lint export outputs study badges lock clean
 
 run: .venv/ready  ## execute every lesson at its real settings; pages and films in build/lessons/
 	$(BIN)/python tools/run_lessons.py
@@ -19,6 +19,21 @@ test: lint  ## lint, the package's tests, the export check, and every notebook
 	$(BIN)/python -m pytest tests -q -n 2 --dist loadfile --cov --cov-report=term --cov-fail-under=90
 	# Without --cov: nbval would trace the lessons as well, and they run as they are taught.
 	$(BIN)/python -m pytest notebooks -q --nbval-lax --nbval-current-env --nbval-cell-timeout=300 -n 2 --dist loadfile
+
+test-launch: test-colab test-binder test-browser test-offline  ## every place where the course starts; minutes, and a package index
+
+test-colab: .venv/ready  ## every lesson, unchanged, in an environment like Colab's
+	$(BIN)/python -m pytest tests/launch/test_colab.py -q
+
+test-binder: .venv/ready  ## the image that Binder would build, and every lesson in 2 GB on one core
+	$(BIN)/python -m pytest tests/launch/test_binder.py -q
+
+test-browser: .venv/ready  ## lessons in JupyterLab, Notebook 7 and as pages, in Chromium; screenshots in build/browser/
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check playwright==1.65.2
+	$(BIN)/python -m pytest tests/launch/test_browser.py -q
+
+test-offline: .venv/ready  ## lessons on a machine without a network
+	$(BIN)/python -m pytest tests/launch/test_offline.py -q
 
 lint: .venv/ready
 	$(BIN)/ruff check . && $(BIN)/ruff format --check .

@@ -26,12 +26,12 @@ KEPT = ("PATH", "HOME", "LANG", "TMPDIR", "SYSTEMROOT", "http_proxy", "https_pro
 KEPT_PREFIXES = ("PIP_", "UV_")
 
 
-def need_program(name: str, package: str) -> str:
-    """The path of a program; the test is skipped, with the command that installs it, where there is none."""
-    path = shutil.which(name)
-    if path is None:
-        pytest.skip(f"{name} is not installed: run `apt-get install -y {package}`.")
-    return path
+def need_program(package: str, *names: str) -> str:
+    """The path of the first of these programs that there is; the test fails, with the command that installs one, where there is none."""
+    paths = [path for path in map(shutil.which, names) if path]
+    if not paths:
+        pytest.fail(f"{names[0]} is not installed: run `apt-get install -y {package}`.", pytrace=False)
+    return paths[0]
 
 
 def pip_install(python: Path, packages: list[str]) -> None:

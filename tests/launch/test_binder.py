@@ -4,11 +4,13 @@ repo2docker, which Binder runs, reads the repository and says what it would do, 
 a fresh environment, and every lesson runs on one core and in 2 GB; the peak of each is kept in cartpole_lessons/results/memory.json.
 """
 
+import contextlib
 import json
 import os
 import re
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import pytest
@@ -65,13 +67,13 @@ def test_dependencies_are_installed_before_any_lesson_is_copied(dockerfile):
 
 
 def test_every_apt_package_exists():
-    need_program("apt-cache", "apt")
+    need_program("apt", "apt-cache")
     names = (ROOT / "binder" / "apt.txt").read_text(encoding="utf-8").split()
     assert names
     for name in names:
         shown = subprocess.run(["apt-cache", "show", name], capture_output=True, text=True)
         if not shown.stdout and subprocess.run(["apt-cache", "show", "bash"], capture_output=True).returncode:
-            pytest.skip("apt knows no packages at all: run `apt-get update`.")
+            pytest.fail("apt knows no packages at all: run `apt-get update`.", pytrace=False)
         assert f"Package: {name}" in shown.stdout
 
 
@@ -142,6 +144,27 @@ class Session:
         join = f'echo $$ > "{self.group}/cgroup.procs" && exec "$@"' if self.group else f'ulimit -d {SESSION_BYTES // 1024} && exec "$@"'
         return ["taskset", "--cpu-list", core, "bash", "-c", join, "session", *map(str, command)]
 
+    @contextlib.contextmanager
+    def peak_megabytes(self):
+        """Yields a list that holds, after the block, the most memory that all processes of the session had together; None without cgroup.
+
+        Without the files that the system keeps in memory for as long as nobody needs the place.
+        """
+        peak, over = [None], threading.Event()
+
+        def sample():
+            while self.group and not over.wait(0.2):
+                figures = dict(line.split() for line in (self.group / "memory.stat").read_text().splitlines())
+                peak[0] = max(peak[0] or 0, int(figures.get("total_rss", figures.get("anon"))) / 1024**2)
+
+        sampler = threading.Thread(target=sample)
+        sampler.start()
+        try:
+            yield peak
+        finally:
+            over.set()
+            sampler.join()
+
     def close(self):
         if self.group:
             self.group.rmdir()
@@ -149,7 +172,7 @@ class Session:
 
 @pytest.fixture(scope="module")
 def session():
-    need_program("taskset", "util-linux")
+    need_program("util-linux", "taskset")
     session = Session()
     yield session
     session.close()
@@ -184,11 +207,14 @@ def test_the_lesson_runs_in_a_session(image, checkout, session, peaks, lesson, t
     notebook = tmp_path / lesson
     notebook.write_bytes((checkout / "notebooks" / lesson).read_bytes())
     surroundings = variables(BINDER_SERVICE_HOST="10.0.0.1", PATH=f"{image.folder / 'bin'}{os.pathsep}{os.environ['PATH']}")
-    done = execute(notebook, session.command(checkout / "binder" / "start", image.python), surroundings)
+    with session.peak_megabytes() as together:
+        done = execute(notebook, session.command(checkout / "binder" / "start", image.python), surroundings)
     done.keep(BUILD / "binder-lessons" / lesson)
     assert done.error is None
     assert done.printed("setup").startswith("Binder: ")
     capped = {name: done.kernel_variables.get(name) for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")}
     assert set(capped.values()) == {"1"}, capped
-    assert done.peak_megabytes < PEAK_MEGABYTES
-    peaks[Path(lesson).stem] = round(done.peak_megabytes)
+    # The kernel, or where that is more the kernel with ffmpeg and the other processes that it starts.
+    peak = max(done.peak_megabytes, together[0] or 0)
+    assert peak < PEAK_MEGABYTES
+    peaks[Path(lesson).stem] = round(peak)

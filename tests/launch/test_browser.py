@@ -22,7 +22,7 @@ from scratch import ROOT, need_program
 try:
     from playwright.sync_api import TimeoutError, sync_playwright
 except ImportError:
-    pytest.fail("Playwright is not installed: run `pip install playwright`.", pytrace=False)
+    raise SystemExit("Playwright is not installed: run `make test-browser`, or `pip install playwright`.") from None
 
 PICTURES = ROOT / "build" / "browser"
 LESSONS = ["00_meet_cartpole", "02_policy_gradient", "08_continuous_cartpole"]
@@ -69,7 +69,7 @@ PLAY = """async video => {
 
 @pytest.fixture(scope="module")
 def browser():
-    chromium = need_program("chromium", "chromium")
+    chromium = need_program("chromium", "chromium", "chromium-browser", "google-chrome")
     PICTURES.mkdir(parents=True, exist_ok=True)
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=chromium, headless=True, args=FLAGS)

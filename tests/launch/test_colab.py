@@ -33,6 +33,10 @@ PREINSTALLED = [
     "ipykernel==6.17.1",
     "ipython==7.34.0",
     "ipywidgets==7.7.1",
+    # There in versions that change often.
+    "joblib",
+    "dask",
+    "distributed",
 ]
 #: What a lesson may add to the image; nothing else may come, and nothing that is there may change.
 OURS = {"cartpole-lessons"}
