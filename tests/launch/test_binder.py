@@ -20,7 +20,7 @@ REPO2DOCKER = "jupyter-repo2docker==2026.4.0"
 SESSION_BYTES = 2 * 1024**3
 PEAK_MEGABYTES = 1_000  # half of a session, so that Jupyter's own processes and a second lesson fit in
 # What a session's image holds before our requirements, beyond the kernel itself.
-BASE = ("ipykernel", "ipython", "jupyter_client", "ipywidgets", "traitlets", "tornado")
+BASE = ("ipykernel", "ipython", "jupyter_client", "ipywidgets", "traitlets", "tornado", "nbformat")
 MEASURED = ROOT / "cartpole_lessons" / "results" / "memory.json"
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="Binder is Linux")
@@ -100,7 +100,10 @@ def image(repo2docker, checkout):
     # In steps, as there: a later one may replace what an earlier one brought.
     image = environment("binder", base, requirements, *([stand_ins] if stand_ins else []))
     path = f"{image.folder / 'bin'}{os.pathsep}{os.environ['PATH']}"
-    subprocess.run([post_build], cwd=checkout, env=variables(PATH=path), check=True, capture_output=True, text=True)
+    surroundings = variables(PATH=path, JUPYTER_DATA_DIR=str(image.folder / "data"))
+    built = subprocess.run([post_build], cwd=checkout, env=surroundings, capture_output=True, text=True)
+    assert built.returncode == 0, built.stderr
+    assert built.stdout.count("Signing notebook") + built.stdout.count("already signed") == len(committed_lessons()), built.stdout
     frozen = image.freeze()
     (image.folder / "torch.txt").write_text("the package index" if stand_ins else "uv's index of CPU builds")
     wanted = dict(line.split("==") for line in [*requirements, *pinned] if "==" in line)
