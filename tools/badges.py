@@ -18,6 +18,7 @@ from cartpole_lessons.study import RESULTS, read_results, readable, summarise
 ROOT = Path(__file__).resolve().parent.parent
 REPOSITORY = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]["urls"]["Repository"]
 SLUG = REPOSITORY.removeprefix("https://github.com/")
+MEMORY = ROOT / "cartpole_lessons" / "results" / "memory.json"
 PICTURE = "docs/learning_curves.png"
 INSTALL = f'"cartpole-lessons @ git+{REPOSITORY}"'
 
@@ -153,6 +154,16 @@ def comparison_table() -> str:
     return "\n".join(rows)
 
 
+def memory_sentence() -> str:
+    """The range of the lessons' peaks of memory, as `make test-binder` measured them."""
+    measured = json.loads(MEMORY.read_text(encoding="utf-8"))
+    peaks = measured["peak_megabytes"].values()
+    return (
+        f"At its peak a lesson takes {min(peaks)} to {max(peaks)} MB of memory "
+        f"(measured for each of {len(peaks)} lessons by `make test-binder`)."
+    )
+
+
 def readme() -> str:
     """The README with its badges, its tables and its picture renewed."""
     text = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -163,6 +174,7 @@ def readme() -> str:
         "lessons": lesson_table(),
         "curves": learning_curves(),
         "comparison": comparison_table(),
+        "memory": memory_sentence(),
     }
     for name, inside in content.items():
         text = region(text, name, inside)
