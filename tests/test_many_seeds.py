@@ -1,6 +1,7 @@
 """Lesson 13's exported algorithm: seeds that learn together learn as if alone, and the contract of a learner."""
 
 import copy
+import time
 
 import numpy as np
 import pytest
@@ -298,6 +299,15 @@ def test_training_ends_after_max_steps_of_each_seed(max_steps, updates):
         assert updates * 64 * 0.8 < result.env_steps <= updates * 64
 
 
+def test_seconds_of_a_seed_are_those_that_its_train_took(together):
+    started = time.perf_counter()
+    result = many_seeds.train(7)
+    assert 0.5 * (time.perf_counter() - started) < result.seconds <= time.perf_counter() - started
+    by_seconds = sorted(together, key=lambda each: each.seconds)
+    updates = [len(each.history.losses) for each in by_seconds]
+    assert updates == sorted(updates)
+
+
 def test_global_state_is_left_alone():
     with global_state_untouched():
         many_seeds.train(range(2), max_steps=200)
@@ -321,6 +331,8 @@ def test_ctrl_c_returns_the_best_policies_so_far(monkeypatch, capsys):
         best = many_seeds.evaluate_each(many_seeds.Stack([result.policy]), [result.evaluation.seed])
         assert best[0].mean == pytest.approx(result.evaluation.mean, abs=1)
         assert len(result.history.evaluations) == 1
+        assert result.seconds > 0
+        assert len(result.history.to_csv()) > 100
 
 
 @pytest.mark.parametrize(

@@ -362,7 +362,8 @@ def train(
     One seed: returns its result. Several: a list of results in their order, each as if that seed
     had been trained alone, but for rounding. max_steps, num_envs, steps_per_update and
     evaluate_every are those of each seed. A result's seconds: from the start of all until this one
-    was done. After Ctrl-C every seed returns the best policy it has had.
+    was done, and the last evaluation of all. After Ctrl-C every seed returns the best policy it
+    has had.
     """
     not_stored = ("seed", "env_id", "max_steps", "progress")
     settings = {name: value for name, value in locals().items() if name not in not_stored}
@@ -376,7 +377,8 @@ def train(
     quiet = not progress or (in_notebook() and not somebody_is_watching())
     started, interrupted = time.perf_counter(), False
 
-    with one_thread(), tqdm(total=len(seeds), unit=" seeds", disable=quiet) as bar:
+    bar = tqdm(desc="many_seeds", total=len(seeds), unit=" seeds", disable=quiet)
+    with one_thread(), bar:
         learners, actors, critics = new_learners(seeds, hidden, angle_scale, device)
         optimizer = make_optimizer(actors, critics, actor_learning_rate, critic_learning_rate)
         left = learners
@@ -391,8 +393,8 @@ def train(
                     record(left, steps, losses)
                 updates_left -= updates_per_round
                 done = judge(left, actors, env_id)
-                for learner in left:  # those that go on will be here again
-                    learner.seconds = time.perf_counter() - started
+                for position in done:
+                    left[position].seconds = time.perf_counter() - started
                 stay = [position for position in range(len(left)) if position not in done]
                 if done and stay:
                     actors, critics, optimizer = only(stay, actors, critics, optimizer)
@@ -401,7 +403,13 @@ def train(
         except KeyboardInterrupt:
             interrupted = True
             print(f"Stopped by you. {len(left)} of {len(seeds)} seeds were still learning.")
+        for learner in left:
+            learner.seconds = time.perf_counter() - started
+            # Ctrl-C may have come between the two lists.
+            del learner.history.episode_ends[len(learner.history.episode_returns) :]
+        last_evaluation = time.perf_counter()
         judged = best_policies(learners, actors.network, env_id)
+        last_evaluation = time.perf_counter() - last_evaluation
     unfinished = [learner.seed for learner in left] if interrupted else []
     results = [
         Result(
@@ -412,7 +420,7 @@ def train(
             policy=policy,
             history=learner.history,
             env_steps=learner.env_steps,
-            seconds=learner.seconds,
+            seconds=learner.seconds + last_evaluation,
             evaluation=evaluation,
             interrupted=learner.seed in unfinished,
         )
