@@ -147,18 +147,28 @@ class Run:
         return run.result
 
     `goes_on` evaluates the policy every `evaluate_every` environment steps on 100 fresh episodes. When all of them reach the time limit,
-    and those of a second evaluation on other seeds do too, training is over; so it is after `max_steps`. `result` holds the policy with
+    and those of a second evaluation on other seeds do too, training is over, unless `stop_when_perfect` is False; so it is after `max_steps`. `result` holds the policy with
     the best evaluation, judged once more on episodes that had no part in choosing it.
     """
 
     def __init__(
-        self, lesson: str, *, seed: int, env_id: str, max_steps: int, progress: bool, evaluate_every: int = 1_000, **hyperparameters: Any
+        self,
+        lesson: str,
+        *,
+        seed: int,
+        env_id: str,
+        max_steps: int,
+        progress: bool,
+        evaluate_every: int = 1_000,
+        stop_when_perfect: bool = True,
+        **hyperparameters: Any,
     ) -> None:
         self.lesson = lesson
         self.seed = check_seed(seed)
         self.spec = env_spec(env_id)
         self.max_steps = check_count("max_steps", max_steps)
         self.evaluate_every = check_count("evaluate_every", evaluate_every)
+        self.stop_when_perfect = stop_when_perfect
         self.hyperparameters = hyperparameters
         self.history = History()
         self.env_steps = 0
@@ -187,7 +197,7 @@ class Run:
         if self._best is None or evaluation.mean >= self._best[0]:
             self._best = evaluation.mean, copy.deepcopy(policy.state_dict())
         self.history.evaluations.append((self.env_steps, evaluation.mean))
-        passed = evaluation.perfect and self._evaluate("confirmation").perfect
+        passed = self.stop_when_perfect and evaluation.perfect and self._evaluate("confirmation").perfect
         return not (passed or out_of_steps)
 
     def record(self, *, env_steps: int, returns: Any = (), ends: Any = None, **metrics: Any) -> None:
