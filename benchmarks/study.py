@@ -36,9 +36,14 @@ ROWS = {
     "reinforce": ("reinforce", {}),
     "actor_critic": ("actor_critic", {}),
     "ppo": ("ppo", {}),
+    "dqn": ("dqn", {}),
+    "better_dqn": ("better_dqn", {}),
     "gaussian_reinforce": ("gaussian_reinforce", {}),
     "augmented_random_search": ("augmented_random_search", {}),
     "augmented_random_search-CartPole-v1": ("augmented_random_search", {"env_id": "CartPole-v1"}),
+    # Trained on after they are perfect: does what was learned stay?
+    "better_dqn-stability": ("better_dqn", {"max_steps": 100_000, "stop_when_perfect": False}),
+    "dqn-stability": ("dqn", {"max_steps": 100_000, "stop_when_perfect": False}),
 }
 
 
