@@ -7,7 +7,7 @@ BIN := .venv/bin
 endif
 EXPORTED := $(shell grep -l default_exp notebooks/*.ipynb)
 
-.PHONY: run lab test test-launch test-colab test-binder test-browser test-offline lint export outputs study badges lock clean
+.PHONY: run lab test test-faults test-launch test-colab test-binder test-browser test-offline lint export outputs study badges lock clean
 
 run: .venv/ready  ## execute every lesson at its real settings; pages and films in build/lessons/
 	$(BIN)/python tools/run_lessons.py
@@ -20,6 +20,9 @@ test: lint  ## lint, the package's tests, the export check, and every notebook
 	$(BIN)/python -m pytest tests -q -n 2 --dist loadfile --cov --cov-report=term --cov-fail-under=90
 	# Without --cov: nbval would trace the lessons as well, and they run as they are taught.
 	$(BIN)/python -m pytest notebooks -q --nbval-lax --nbval-current-env --nbval-cell-timeout=300 -n 2 --dist loadfile
+
+test-faults: .venv/ready  ## what breaks for real, as often as the README says; minutes; figures into cartpole_lessons/results/
+	FAULTS=full $(BIN)/python -m pytest tests/test_faults.py -q
 
 test-launch: test-colab test-binder test-browser test-offline  ## every place where the course starts; minutes, and a package index
 

@@ -5,9 +5,12 @@ pickle in it, neither written nor accepted, so a downloaded checkpoint can be wr
 """
 
 import inspect
+import io
 import json
+import math
 import os
 import zipfile
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -40,7 +43,7 @@ class Checkpoint:
 
 def save_checkpoint(
     path: str | os.PathLike,
-    policy: Policy,
+    policy: Policy | Mapping[str, torch.Tensor],
     *,
     lesson: str,
     env_id: str,
@@ -48,9 +51,10 @@ def save_checkpoint(
     hyperparameters: dict[str, Any],
     mean_return: float | None = None,
 ) -> Path:
-    """Write `policy` to `path`, whole or not at all: a file that was there stays until the new one is complete."""
+    """Write `policy`, or its `state_dict()`, to `path`, whole or not at all: a file that was there stays until the new one is complete."""
     path = Path(path)
-    weights = {f"weights/{name}": tensor.detach().cpu().numpy() for name, tensor in policy.state_dict().items()}
+    state = policy if isinstance(policy, Mapping) else policy.state_dict()
+    weights = {f"weights/{name}": tensor.detach().cpu().numpy() for name, tensor in state.items()}
     unstorable = [f"{name}={value!r}" for name, value in hyperparameters.items() if not _is_json(value)]
     if unstorable:
         raise CheckpointError(
@@ -82,11 +86,13 @@ def load_checkpoint(path: str | os.PathLike) -> Checkpoint:
     if not path.is_file():
         raise CheckpointError(f"There is no checkpoint {path}: check the name, or save one with result.save(...).")
     try:
-        with zipfile.ZipFile(path) as archive:
+        # Read in one piece: the archive's directory may claim any length, and zipfile would ask a file for as much.
+        if path.stat().st_size > LARGEST_CHECKPOINT:
+            raise ValueError("it is larger than 64 MB")
+        with zipfile.ZipFile(io.BytesIO(path.read_bytes())) as archive:
             if sum(entry.file_size for entry in archive.infolist()) > LARGEST_CHECKPOINT:
                 raise ValueError("it would unpack to more than 64 MB")
-        with np.load(path, allow_pickle=False) as file:
-            arrays = {name: file[name] for name in file.files}
+            arrays = {entry.filename.removesuffix(".npy"): _read_array(archive, entry) for entry in archive.infolist()}
         metadata = json.loads(arrays.pop("metadata").tobytes())
         if metadata["format"] != FORMAT:
             raise ValueError(f"its format is {metadata['format']!r}")
@@ -104,8 +110,8 @@ def load_checkpoint(path: str | os.PathLike) -> Checkpoint:
         )
     # A damaged archive fails in as many ways as there are bytes in it, MemoryError and NotImplementedError among them.
     except Exception as error:
-        # The first sentence is enough: in its second one NumPy may advise to load the pickle that it found.
-        reason = str(error).split(". ")[0].splitlines()[0][:100] if str(error).strip() else type(error).__name__
+        # The first sentence is enough: NumPy's second one may give an advice that does not help here.
+        reason = str(error).strip().split(". ")[0].splitlines()[0][:100] if str(error).strip() else type(error).__name__
         raise CheckpointError(
             f"{path} is not a whole checkpoint of this course ({reason}): "
             "it was cut short, altered, or made by another program; save it again."
@@ -125,15 +131,46 @@ def load_policy(path: str | os.PathLike, policy_class: type[Policy]) -> Policy:
             f"{path} was saved by the lesson {checkpoint.lesson!r}, but {policy_class.__name__} is from {lesson!r}: use that lesson's policy class."
         )
     named = inspect.signature(policy_class).parameters
+    keywords = {name: value for name, value in checkpoint.hyperparameters.items() if name in named}
     try:
         with seeded(0):  # a new network draws its first weights
-            policy = policy_class(**{name: value for name, value in checkpoint.hyperparameters.items() if name in named})
+            _check_shapes(policy_class, keywords, checkpoint.weights)
+            policy = policy_class(**keywords)
         policy.load_state_dict(checkpoint.weights)
     except (RuntimeError, TypeError, ValueError):
         raise CheckpointError(
             f"The weights in {path} (lesson {checkpoint.lesson!r}) do not fit {policy_class.__name__}: use the policy class that they were saved from."
         ) from None
     return policy.eval()
+
+
+def _read_array(archive: zipfile.ZipFile, entry: zipfile.ZipInfo) -> np.ndarray:
+    """The array in an .npy entry of plain numbers. Unlike NumPy's own reader it takes memory for what is in the file, not for what a
+    header claims."""
+    with archive.open(entry) as file:
+        version = np.lib.format.read_magic(file)
+        read_header = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+        shape, fortran_order, dtype = read_header(file)
+        if dtype.hasobject:
+            raise ValueError("it holds Python objects")
+        data = file.read()  # to the end, where the checksum is compared
+    if len(data) != math.prod(shape) * dtype.itemsize:
+        raise ValueError(f"{entry.filename} has another size than it says")
+    return np.frombuffer(data, dtype).reshape(shape, order="F" if fortran_order else "C")
+
+
+def _check_shapes(policy_class: type[Policy], keywords: Mapping[str, Any], weights: Mapping[str, torch.Tensor]) -> None:
+    """`ValueError` unless the policy would have weights of just these shapes; found out on torch's device without memory.
+
+    A file may ask for a network of any size, and building that would be too late to notice.
+    """
+    try:
+        with torch.device("meta"):
+            expected = policy_class(**keywords).state_dict()
+    except RuntimeError:  # a class of one's own may do what this device cannot, and if the size is at fault the next try says so
+        return
+    if {name: tensor.shape for name, tensor in expected.items()} != {name: tensor.shape for name, tensor in weights.items()}:
+        raise ValueError("other shapes")
 
 
 def _is_json(value: object) -> bool:

@@ -1,5 +1,6 @@
 """What every policy of the course has in common: it looks at observations, and acts."""
 
+import itertools
 from collections.abc import Callable
 
 import numpy as np
@@ -24,6 +25,12 @@ class Policy(nn.Module):
         super()._apply(fn, recurse)
         self.device = next(self.parameters(), torch.empty(0)).device
         return self
+
+    def check_weights(self) -> None:
+        """`InvalidAction` where weights or buffers are NaN or infinite. The greedy action among NaN is a number like any other, so whoever
+        is about to play whole episodes asks once before them: at every step it would cost too much."""
+        if not all(weights.isfinite().all() for weights in itertools.chain(self.parameters(), self.buffers())):
+            raise InvalidAction("The policy's weights have become NaN or infinite: look for a learning rate that is too high.") from None
 
     def actions(self, observations: torch.Tensor, deterministic: bool) -> torch.Tensor:
         """Actions (n,) for observations float32 (n, 4): the best ones, or (deterministic=False) drawn as in training."""
@@ -56,16 +63,20 @@ class Policy(nn.Module):
         try:
             chosen = self.actions(batch.to(self.device), deterministic)
         except RuntimeError:  # torch draws nothing from probabilities that are NaN
-            if all(weights.isfinite().all() for weights in self.parameters()):
-                raise
-            raise InvalidAction("The policy's weights have become NaN or infinite: look for a learning rate that is too high.") from None
+            self.check_weights()
+            raise
         if observations.ndim == 1:
             chosen = chosen[0]
         return chosen if isinstance(observations, torch.Tensor) else chosen.cpu().numpy()[()]
 
 
 def action_function(policy: Policy | Callable) -> Callable:
-    """The function from observations to actions behind `policy`: its `act`, or itself where it is a plain function."""
+    """The function from observations to actions behind `policy`: its `act`, or itself where it is a plain function.
+
+    `InvalidAction` where the policy's weights are NaN or infinite.
+    """
+    if isinstance(policy, Policy):
+        policy.check_weights()
     act = getattr(policy, "act", policy)
     if not callable(act):
         raise InvalidInput(

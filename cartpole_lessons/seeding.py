@@ -9,6 +9,7 @@ import numpy as np
 import torch
 
 from cartpole_lessons.checks import check_seed
+from cartpole_lessons.interrupts import HeldInterrupts
 
 
 def derive_seed(seed: int, *purpose: str | int) -> int:
@@ -35,10 +36,11 @@ def seeded(seed: int) -> Iterator[None]:
         torch.manual_seed(seed)
         yield
     finally:
-        random.setstate(python_state)
-        np.random.set_state(numpy_state)
-        torch.set_rng_state(torch_state)
-        if cuda_states is not None:
-            torch.cuda.set_rng_state_all(cuda_states)
-        if mps_state is not None:
-            torch.mps.set_rng_state(mps_state)
+        with HeldInterrupts():
+            random.setstate(python_state)
+            np.random.set_state(numpy_state)
+            torch.set_rng_state(torch_state)
+            if cuda_states is not None:
+                torch.cuda.set_rng_state_all(cuda_states)
+            if mps_state is not None:
+                torch.mps.set_rng_state(mps_state)

@@ -7,11 +7,15 @@ the best policy, shows progress, and turns Ctrl-C into the best policy so far.
 import contextlib
 import copy
 import csv
+import hashlib
 import io
+import json
+import math
 import operator
 import os
 import time
-from dataclasses import dataclass, field
+import warnings
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
@@ -22,9 +26,10 @@ from cartpole_lessons.checkpoints import save_checkpoint
 from cartpole_lessons.checks import check_count, check_seed
 from cartpole_lessons.display import in_notebook, somebody_is_watching
 from cartpole_lessons.environment import env_spec
-from cartpole_lessons.errors import MissingDependency, RecordingError
+from cartpole_lessons.errors import CheckpointError, MissingDependency, RecordingError
 from cartpole_lessons.evaluation import Evaluation, evaluate
 from cartpole_lessons.files import atomic_write
+from cartpole_lessons.interrupts import HeldInterrupts
 from cartpole_lessons.plots import LivePlot
 from cartpole_lessons.policy import Policy
 from cartpole_lessons.seeding import derive_seed, seeded
@@ -135,6 +140,10 @@ class Result:
 
 RESULT_MIME = "application/vnd.cartpole-lessons.result+json"
 
+#: Where a training is kept while it is under way, and every how many seconds. Most are over before there is anything to keep.
+UNFINISHED = Path("unfinished")
+SECONDS_BETWEEN_SAVES = 8.0
+
 
 class Run:
     """One training of one lesson.
@@ -149,6 +158,10 @@ class Run:
     `goes_on` evaluates the policy every `evaluate_every` environment steps on 100 fresh episodes. When all of them reach the time limit,
     and those of a second evaluation on other seeds do too, training is over, unless `stop_when_perfect` is False; so it is after `max_steps`. `result` holds the policy with
     the best evaluation, judged once more on episodes that had no part in choosing it.
+
+    A run that takes longer than `SECONDS_BETWEEN_SAVES` writes its history (.csv) and its best policy (.npz, for `load_policy`) so often
+    into the folder `unfinished`, where they stay if the process is killed or the run is stopped; a run that comes to its end removes them.
+    As training is deterministic, the same call made again goes the same way, past that point, to the result that was missed.
     """
 
     def __init__(
@@ -179,11 +192,20 @@ class Run:
         self._result: Result | None = None
         self._progress = _Progress(f"{lesson}, seed {seed}", self.max_steps) if progress else None
         self._around = contextlib.ExitStack()
+        # The settings are part of the name, since two trainings of a seed may run side by side.
+        settings = hashlib.sha256(json.dumps([self.spec.id, self.max_steps, hyperparameters], default=str).encode()).hexdigest()[:6]
+        self._unfinished = UNFINISHED / f"{lesson}-seed{self.seed}-{settings}"
 
     def __enter__(self) -> "Run":
         self._started = time.perf_counter()
-        self._around.enter_context(one_thread())
-        self._around.enter_context(seeded(derive_seed(self.seed, "training")))
+        self._next_save = self._started + SECONDS_BETWEEN_SAVES
+        try:
+            with HeldInterrupts():
+                self._around.enter_context(one_thread())
+                self._around.enter_context(seeded(derive_seed(self.seed, "training")))
+        except KeyboardInterrupt:
+            self._around.close()
+            raise
         return self
 
     def goes_on(self, policy: Policy) -> bool:
@@ -218,6 +240,8 @@ class Run:
             )
         if self._progress:
             self._progress.update(self.env_steps, self.history)
+        if time.perf_counter() >= self._next_save:
+            self._save()
 
     @property
     def result(self) -> Result:
@@ -239,9 +263,16 @@ class Run:
                     interrupted = True
                     self._result = self._finish(interrupted)
         finally:
-            self._around.close()
-            if self._progress:
-                self._progress.close(self.history, solved=self._result is not None and self._result.solved)
+            # The training is over: Ctrl-C from here on must neither cost its result nor leave things half put back.
+            with HeldInterrupts(deliver=False) as held:
+                self._around.close()
+                if self._progress:
+                    self._progress.close(self.history, solved=self._result is not None and self._result.solved)
+                if kind is None and not interrupted:
+                    self._remove_saved()
+        if held.pressed and self._result is not None and not interrupted:
+            interrupted = True
+            self._result = replace(self._result, interrupted=True)
         if interrupted:
             print(f"Stopped by you. This is the best policy so far: {self._result}")
         return interrupted
@@ -267,6 +298,32 @@ class Run:
             evaluation=evaluation,
             interrupted=interrupted,
         )
+
+    def _save(self) -> None:
+        """Keep what there is, in case that the process does not live to see the end. Where that fails, training is more important."""
+        best, weights = self._best or (None, self._policy)
+        try:
+            self.history.to_csv(f"{self._unfinished}.csv")
+            save_checkpoint(
+                f"{self._unfinished}.npz",
+                weights,
+                lesson=self.lesson,
+                env_id=self.spec.id,
+                seed=self.seed,
+                hyperparameters=self.hyperparameters,
+                mean_return=best,
+            )
+        except (CheckpointError, RecordingError) as error:
+            warnings.warn(f"{error} Training goes on, but is not saved on its way.", stacklevel=3)
+            self._next_save = math.inf
+        else:
+            self._next_save = time.perf_counter() + SECONDS_BETWEEN_SAVES
+
+    def _remove_saved(self) -> None:
+        with contextlib.suppress(OSError):
+            for suffix in (".csv", ".npz"):
+                Path(f"{self._unfinished}{suffix}").unlink(missing_ok=True)
+            self._unfinished.parent.rmdir()  # fails where another run's files are still in it
 
     def _evaluate(self, purpose: str) -> Evaluation:
         """Evaluate in episodes of their own, and as a student would: dropout and the like switched off."""

@@ -14,7 +14,7 @@ import pytest
 ROOT = Path(__file__).resolve().parent.parent
 PYPROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
 FLOORS = {
-    0: ["environment", "continuous", "display", "checks", "errors", "files", "seeding", "threads"],
+    0: ["environment", "continuous", "display", "checks", "errors", "files", "interrupts", "seeding", "threads"],
     1: ["policy", "rollout", "evaluation", "checkpoints", "video", "plots", "play"],
     2: ["training", "exercises"],
     3: ["algorithms", "study"],
@@ -134,17 +134,83 @@ def _only_for_types(path, node):
     return any(branch.lineno < node.lineno <= branch.end_lineno for branch in guarded)
 
 
-def test_wheel_holds_the_package_and_nothing_else(tmp_path):
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("wheel")
     subprocess.run(
-        [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", str(tmp_path)], cwd=ROOT, check=True, capture_output=True
+        [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", str(folder)], cwd=ROOT, check=True, capture_output=True
     )
-    (wheel,) = tmp_path.glob("*.whl")
+    (path,) = folder.glob("*.whl")
+    return path
+
+
+def test_wheel_holds_the_package_and_nothing_else(wheel):
     assert wheel.stat().st_size < 1_000_000
     names = zipfile.ZipFile(wheel).namelist()
     assert "cartpole_lessons/cartpole.mplstyle" in names
     assert "cartpole_lessons/algorithms/policy_gradient.py" in names
     assert [name for name in names if not name.startswith(("cartpole_lessons/", "cartpole_lessons-"))] == []
     assert [name for name in names if "test" in name or name.endswith(".ipynb")] == []
+
+
+#: Modules that reach into the network, or run what they are given.
+NOT_IMPORTED = {
+    *("aiohttp", "ftplib", "http", "httpx", "imaplib", "poplib", "requests", "smtplib", "socket", "socketserver", "ssl", "telnetlib"),
+    *("urllib", "urllib3", "webbrowser", "xmlrpc", "cloudpickle", "dill", "marshal", "pickle", "shelve", "pty", "sentry_sdk", "wandb"),
+}
+#: The doctor asks the X server of this machine, on a socket in the file system, whether it is there.
+ALLOWED = {("doctor.py", "socket")}
+NOT_CALLED = {"os.system", "os.popen", "eval", "exec", "compile", "__import__", "torch.load", "joblib.load", "np.fromfile"}
+
+
+def harmful_in(name, source):
+    """What the code `source` of the file `name` imports or calls that a course should not; each as a word or two."""
+    found = []
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Import | ast.ImportFrom):
+            modules = [alias.name for alias in node.names] if isinstance(node, ast.Import) else [node.module or ""]
+            tops = {module.partition(".")[0] for module in modules if not getattr(node, "level", 0)}
+            found += [f"import {top}" for top in sorted(tops & NOT_IMPORTED) if (Path(name).name, top) not in ALLOWED]
+        elif isinstance(node, ast.Call):
+            called = ast.unparse(node.func)
+            found += [called] if called in NOT_CALLED else []
+            given = {keyword.arg: ast.unparse(keyword.value) for keyword in node.keywords}
+            found += [f"{argument}=True" for argument in ("shell", "allow_pickle") if given.get(argument, "False") != "False"]
+    return found
+
+
+def test_wheel_reaches_no_network_runs_no_shell_and_loads_no_pickle(wheel):
+    archive = zipfile.ZipFile(wheel)
+    code = {name: archive.read(name).decode() for name in archive.namelist() if name.endswith(".py")}
+    assert len(code) > 20
+    assert {name: found for name, source in code.items() if (found := harmful_in(name, source))} == {}
+    # The one socket is of the file system's kind.
+    assert set(re.findall(r"socket\.AF_\w+", code["cartpole_lessons/doctor.py"])) == {"socket.AF_UNIX"}
+
+
+def test_wheel_holds_no_secret_and_nobodys_paths(wheel):
+    archive = zipfile.ZipFile(wheel)
+    secret = re.compile(
+        rb"-----BEGIN|AKIA[0-9A-Z]{16}|gh[pousr]_[A-Za-z0-9]{20}|xox[abp]-|(?i:password|api_?key|secret|token)\s*[=:]\s*[\"'][^\"']+|/home/\w|/Users/\w"
+    )
+    assert {name: found[0] for name in archive.namelist() if (found := secret.search(archive.read(name)))} == {}
+
+
+@pytest.mark.parametrize(
+    ("source", "found"),
+    [
+        ("import urllib.request", ["import urllib"]),
+        ("def f():\n    from http.client import HTTPSConnection", ["import http"]),
+        ("import socket", ["import socket"]),
+        ("import subprocess\nsubprocess.run('ls', shell=True)", ["shell=True"]),
+        ("os.system('ls')", ["os.system"]),
+        ("eval('1')", ["eval"]),
+        ("np.load(path, allow_pickle=flag)", ["allow_pickle=True"]),
+        ("policy.eval()\nfrom .http import x\nnp.load(path, allow_pickle=False)", []),
+    ],
+)
+def test_the_search_of_the_wheel_finds_what_it_looks_for(source, found):
+    assert harmful_in("module.py", source) == found
 
 
 def test_importing_the_package_is_light():

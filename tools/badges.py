@@ -14,6 +14,7 @@ from typing import Any
 import nbformat
 
 from cartpole_lessons.study import RESULTS, read_results, readable, summarise
+from notebooks import read_notebook
 
 ROOT = Path(__file__).resolve().parent.parent
 REPOSITORY = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]["urls"]["Repository"]
@@ -33,13 +34,13 @@ def launch_badges(path: str) -> str:
     )
 
 
-def region(text: str, name: str, content: str) -> str:
-    """`text` with what stands between `<!-- name -->` and `<!-- /name -->` replaced by `content`."""
+def region(text: str, name: str, content: str, file: str) -> str:
+    """`text` of `file` with what stands between `<!-- name -->` and `<!-- /name -->` replaced by `content`."""
     start, end = f"<!-- {name} -->", f"<!-- /{name} -->"
     before, found, rest = text.partition(start)
     _, closed, after = rest.partition(end)
     if not (found and closed):
-        raise SystemExit(f"A file has lost its region {start} ... {end}: put the two lines back.")
+        raise SystemExit(f"{file} has lost its region {start} ... {end}: put the two lines back.")
     return f"{before}{start}\n{content}\n{end}{after}"
 
 
@@ -50,7 +51,8 @@ def lesson_paths() -> list[Path]:
 
 def exported_module(path: Path) -> str | None:
     """The module that the lesson exports."""
-    exported = re.search(r"#\| default_exp algorithms\.(\w+)", path.read_text(encoding="utf-8"))
+    code = "\n".join(cell.source for cell in read_notebook(path).cells)
+    exported = re.search(r"#\| default_exp algorithms\.(\w+)", code)
     return exported[1] if exported else None
 
 
@@ -72,21 +74,21 @@ def you_will_see(summary: dict[str, Any]) -> str:
 
 def lesson_notebook(path: Path) -> str:
     """The notebook's text with its badges, its measured duration and results, and its install command renewed."""
-    notebook = nbformat.read(path, as_version=4)
+    notebook = read_notebook(path)
     badges = launch_badges(path.relative_to(ROOT).as_posix())
     seconds = notebook.metadata.get("cartpole_lessons", {}).get("seconds")
     if seconds is not None:
         badges += f"\n\nAll cells together take about {seconds} seconds on two CPU cores (measured)."
         summary = published(path)
         badges += f" {you_will_see(summary)}" if summary else ""
-    notebook.cells[0].source = region(notebook.cells[0].source, "badges", badges)
+    notebook.cells[0].source = region(notebook.cells[0].source, "badges", badges, path.name)
     notebook.cells[1].source = re.sub(r'"cartpole-lessons @ git\+[^"]*"', INSTALL, notebook.cells[1].source)
     return nbformat.writes(notebook) + "\n"
 
 
 def title_and_summary(path: Path) -> tuple[str, str]:
     """The lesson's heading and the one sentence under it."""
-    lines = nbformat.read(path, as_version=4).cells[0].source.splitlines()
+    lines = read_notebook(path).cells[0].source.splitlines()
     summaries = [line.removeprefix("> ") for line in lines if line.startswith("> ")]
     if len(summaries) != 1:
         raise SystemExit(f"{path.name} needs one line `> ...` in its first cell that says in a sentence what happens in the lesson.")
@@ -177,7 +179,7 @@ def readme() -> str:
         "memory": memory_sentence(),
     }
     for name, inside in content.items():
-        text = region(text, name, inside)
+        text = region(text, name, inside, "README.md")
     return text
 
 

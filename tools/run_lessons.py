@@ -20,6 +20,7 @@ from nbclient.exceptions import CellExecutionError
 from nbconvert import HTMLExporter
 
 from cartpole_lessons.training import RESULT_MIME
+from notebooks import read_notebook
 
 ROOT = Path(__file__).resolve().parent.parent
 BUILD = ROOT / "build" / "lessons"
@@ -36,7 +37,7 @@ def find_lessons(names: list[str]) -> list[Path]:
 
 def execute(lesson: Path) -> tuple[nbformat.NotebookNode, float, str | None]:
     """Run every cell in a fresh kernel and an empty folder; return the notebook, the seconds, and the first error's message."""
-    notebook = nbformat.read(lesson, as_version=4)
+    notebook = read_notebook(lesson)
     with tempfile.TemporaryDirectory(prefix="lesson-") as folder:
         client = NotebookClient(
             notebook,

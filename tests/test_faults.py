@@ -1,0 +1,881 @@
+"""What happens when something breaks for real: processes killed, disks full, Ctrl-C at any moment, files altered, clocks gone wild.
+
+`make test-faults` does each of these as often as the README says, and writes the figures for its table; without it, fewer times.
+"""
+
+import ast
+import csv
+import errno
+import json
+import os
+import platform
+import random
+import re
+import shutil
+import signal
+import stat
+import subprocess
+import sys
+import textwrap
+import threading
+import time
+import traceback
+import tracemalloc
+import zipfile
+from pathlib import Path
+
+import matplotlib as mpl
+import matplotlib.pyplot as plt
+import numpy as np
+import pytest
+import torch
+from conftest import GOOD_DIRECTION, Kernel, LinearPolicy, always_right, linear_policy, one_sentence, printed, train
+from test_video import NOISE, decode
+
+from cartpole_lessons import plots, training
+from cartpole_lessons.algorithms import ppo
+from cartpole_lessons.checkpoints import load_checkpoint, load_policy, save_checkpoint
+from cartpole_lessons.errors import CheckpointError, InvalidAction, RecordingError
+from cartpole_lessons.evaluation import evaluate
+from cartpole_lessons.files import atomic_write
+from cartpole_lessons.interrupts import HeldInterrupts
+from cartpole_lessons.seeding import seeded
+from cartpole_lessons.training import Run
+from cartpole_lessons.video import encode, record
+
+ROOT = Path(__file__).resolve().parent.parent
+FIGURES = ROOT / "cartpole_lessons" / "results" / "reliability.json"
+FULL = os.environ.get("FAULTS") == "full"
+POSIX = pytest.mark.skipif(sys.platform == "win32", reason="Windows has neither these signals nor these file systems")
+LINUX = pytest.mark.skipif(sys.platform != "linux", reason="done with what Linux has")
+OBSERVATIONS = np.random.default_rng(0).normal(size=(200, 4)).astype(np.float32)
+
+
+@pytest.fixture(scope="session")
+def figures():
+    """What the tests measured, for the README; kept where all was done as often as it says."""
+    measured = {}
+    yield measured
+    if FULL and measured:
+        before = json.loads(FIGURES.read_text(encoding="utf-8"))["figures"] if FIGURES.exists() else {}
+        machine = {"system": platform.system(), "python": platform.python_version()}
+        content = {"machine": machine, "figures": dict(sorted((before | measured).items()))}
+        with atomic_write(FIGURES) as file:
+            file.write((json.dumps(content, indent=1) + "\n").encode())
+
+
+@pytest.fixture
+def child(tmp_path):
+    """`child(code)`: a Python process that runs `code` in tmp_path and can import the tests; ended with the test."""
+    children = []
+
+    def start(code, folder=tmp_path, **variables):
+        paths = os.pathsep.join([str(ROOT / "tests"), str(ROOT), os.environ.get("PYTHONPATH", "")])
+        process = subprocess.Popen(
+            [sys.executable, "-c", textwrap.dedent(code)],
+            cwd=folder,
+            env=os.environ | {"PYTHONPATH": paths} | variables,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        children.append(process)
+        return process
+
+    yield start
+    for process in children:
+        process.kill()
+        process.communicate()
+
+
+def finished(process, seconds=120):
+    """What the process printed; it must have ended well."""
+    out, err = process.communicate(timeout=seconds)
+    assert process.returncode == 0, err
+    return out
+
+
+@pytest.fixture
+def disk(tmp_path):
+    """`disk(megabytes, "ro")`: a small file system of its own, for the test that asked."""
+    mounted = []
+
+    def mount(megabytes, mode="rw"):
+        folder = tmp_path / f"disk{len(mounted)}"
+        folder.mkdir()
+        command = ["mount", "-t", "tmpfs", "-o", f"size={megabytes}m,{mode}", "tmpfs", str(folder)]
+        if sys.platform != "linux" or shutil.which("mount") is None or subprocess.run(command, capture_output=True).returncode != 0:
+            pytest.skip("no file system can be mounted here")
+        mounted.append(folder)
+        return folder
+
+    yield mount
+    for folder in mounted:
+        subprocess.run(["umount", "-l", str(folder)], check=True)
+
+
+def by_name(text):
+    """A history's CSV text as {name: [(env step, value), ...]}."""
+    rows = {}
+    for row in csv.DictReader(text.splitlines()):
+        rows.setdefault(row["name"], []).append((row["env_step"], row["value"]))
+    return rows
+
+
+def is_beginning_of(part, whole):
+    """Whether each list of the history `part` is how that of `whole` begins."""
+    part, whole = by_name(part), by_name(whole)
+    return all(rows == whole[name][: len(rows)] for name, rows in part.items())
+
+
+def same_result(first, second):
+    return (
+        first.history.to_csv() == second.history.to_csv()
+        and all(map(torch.equal, first.policy.state_dict().values(), second.policy.state_dict().values()))
+        and first.evaluation.returns.tolist() == second.evaluation.returns.tolist()
+    )
+
+
+# A process that is killed while it trains
+
+
+def slow_training(monkeypatch=None):
+    """A training of a second, and so slow in a process that is to be killed that there is time to do it."""
+    if monkeypatch is None:
+        original = Run.record
+
+        def record_slowly(run, **keywords):
+            time.sleep(0.02)
+            original(run, **keywords)
+
+        Run.record = record_slowly
+    return train(seed=2, max_steps=20_000, learning_rate=0.01)
+
+
+def long_training(monkeypatch=None):
+    """A lesson's training that never comes to a perfect policy."""
+    return ppo.train(seed=1, learning_rate=1e-6, max_steps=450_000 if FULL else 1)
+
+
+@POSIX
+@pytest.mark.parametrize(
+    ("learner", "kind", "between", "kills"),
+    [
+        (slow_training, LinearPolicy, 0.1, 1),
+        pytest.param(
+            long_training,
+            ppo.Actor,
+            training.SECONDS_BETWEEN_SAVES,
+            3,
+            marks=pytest.mark.skipif(not FULL, reason="takes minutes: `make test-faults`"),
+        ),
+    ],
+)
+def test_a_killed_training_leaves_its_history_and_best_policy_and_goes_the_same_way_again(
+    learner, kind, between, kills, tmp_path, monkeypatch, figures
+):
+    ages = []
+    monkeypatch.setattr(training, "SECONDS_BETWEEN_SAVES", between)
+    monkeypatch.chdir(tmp_path)
+    for number in range(kills):
+        kernel = Kernel()
+        try:
+            kernel.run(
+                f"import os; os.chdir({str(tmp_path)!r}); import test_faults; test_faults.training.SECONDS_BETWEEN_SAVES = {between}"
+            )
+            started = time.time()
+            kernel.client.execute(f"test_faults.{learner.__name__}(); open('over', 'w')")
+            while not list(tmp_path.glob("unfinished/*.npz")) and time.time() - started < 60:
+                time.sleep(0.01)
+            time.sleep(random.Random(number).uniform(0, 2 * between))
+            os.kill(kernel.manager.provisioner.process.pid, signal.SIGKILL)
+            killed = time.time()
+        finally:
+            kernel.close()
+        assert not (tmp_path / "over").exists(), "the training was over before it was killed"
+        (saved,) = tmp_path.glob("unfinished/*.npz")
+        ages.append(killed - saved.stat().st_mtime)
+        assert ages[-1] < between + 2
+    history = saved.with_suffix(".csv").read_text()
+    checkpoint = load_checkpoint(saved)
+    means = [float(value) for _, value in by_name(history).get("evaluation", [])]
+    assert checkpoint.mean_return == (max(means) if means else None)
+    assert load_policy(saved, kind).act(OBSERVATIONS).shape == (200,)
+
+    again = learner(monkeypatch)
+    assert list(tmp_path.glob("unfinished*")) == [], "what a finished training leaves no longer is unfinished"
+    assert is_beginning_of(history, again.history.to_csv())
+    assert len(history.splitlines()) > 5
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    assert same_result(again, learner(monkeypatch))
+    if FULL and learner is long_training:
+        figures["killed"] = {"trainings": kills, "oldest_seconds": round(max(ages), 1)}
+
+
+def numbered_run(folder, monkeypatch, interrupt_at=None, error=KeyboardInterrupt, **keywords):
+    """A run of five updates that saves after each; the names of the saved files after every one of them."""
+    monkeypatch.chdir(folder)
+    policy, seen = linear_policy(GOOD_DIRECTION), []
+    with Run("lesson", **{"seed": 0, "env_id": "CartPole-v1", "max_steps": 5, "progress": False, **keywords}) as run:
+        while run.goes_on(policy):
+            if len(seen) == interrupt_at:
+                raise error
+            run.record(env_steps=1, returns=[1.0])
+            seen.append(sorted(path.name for path in folder.glob("unfinished/*")))
+    return run.result, seen
+
+
+def test_a_short_training_writes_nothing(tmp_path, monkeypatch, evaluations):
+    evaluations(20)
+    _, seen = numbered_run(tmp_path, monkeypatch)
+    assert seen == [[]] * 5
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_longer_one_is_kept_on_its_way_and_cleared_away_at_its_end(tmp_path, monkeypatch, evaluations):
+    evaluations(20)
+    monkeypatch.setattr(training, "SECONDS_BETWEEN_SAVES", 0)
+    (tmp_path / "unfinished").mkdir()
+    (tmp_path / "unfinished" / "of-another.npz").touch()
+    _, seen = numbered_run(tmp_path, monkeypatch)
+    assert [len(names) for names in seen] == [3] * 5
+    assert [path.name for path in tmp_path.glob("unfinished/*")] == ["of-another.npz"]
+    assert re.fullmatch(r"lesson-seed0-[0-9a-f]{6}\.csv", seen[0][0])
+    _, same = numbered_run(tmp_path, monkeypatch)
+    _, other = numbered_run(tmp_path, monkeypatch, hidden=8)
+    assert seen == same != other
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt, ZeroDivisionError])
+def test_one_that_was_stopped_or_failed_is_kept(tmp_path, monkeypatch, evaluations, error, capsys):
+    evaluations(20, 300, 100)
+    monkeypatch.setattr(training, "SECONDS_BETWEEN_SAVES", 0)
+    try:
+        result, _ = numbered_run(tmp_path, monkeypatch, interrupt_at=3, error=error, evaluate_every=1)
+        assert result.interrupted
+    except ZeroDivisionError:
+        pass
+    (saved,) = tmp_path.glob("unfinished/*.npz")
+    assert load_checkpoint(saved).mean_return == 300
+    assert by_name(saved.with_suffix(".csv").read_text())["episode_return"] == [("1", "1.0"), ("2", "1.0"), ("3", "1.0")]
+
+
+def test_where_it_cannot_be_kept_one_warning_says_so_and_training_goes_on(tmp_path, monkeypatch, evaluations):
+    evaluations(20)
+    monkeypatch.setattr(training, "SECONDS_BETWEEN_SAVES", 0)
+    (tmp_path / "unfinished").touch()
+    with pytest.warns(UserWarning, match="not saved") as caught:
+        result, _ = numbered_run(tmp_path, monkeypatch)
+    (warning,) = caught
+    one_sentence(str(warning.message).removesuffix(" Training goes on, but is not saved on its way."), "unfinished", "choose a folder")
+    assert result.env_steps == 5
+
+
+def test_keeping_it_changes_nothing_in_the_training(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    plain = train(seed=4, max_steps=4_000)
+    monkeypatch.setattr(training, "SECONDS_BETWEEN_SAVES", 0)
+    assert same_result(plain, train(seed=4, max_steps=4_000))
+
+
+# Ctrl-C
+
+
+def surroundings():
+    """What a training must leave as it was."""
+    return {
+        "random": random.getstate(),
+        "numpy.random": np.random.get_state()[1].tolist(),  # noqa: NPY002
+        "torch's generator": torch.get_rng_state().tolist(),
+        "torch's threads": torch.get_num_threads(),
+        "torch's gradients": torch.is_grad_enabled(),
+        "figures": plt.get_fignums(),
+        "style": dict(mpl.rcParams),
+        "what Ctrl-C does": signal.getsignal(signal.SIGINT),
+        "environment variables": dict(os.environ),
+    }
+
+
+def ctrl_c_at_random_moments(count):
+    """Train and press Ctrl-C, `count` times; print a line of JSON that says how often a result, or nothing at all, came out of it."""
+    last = []  # the run of the present attempt
+    started = Run.__init__
+
+    def remember(run, *arguments, **keywords):
+        last[:] = [run]
+        started(run, *arguments, **keywords)
+
+    Run.__init__ = remember
+    plots.LivePlot.__init__.__defaults__ = (0.05,)  # seconds: while it draws is a moment like any other
+    torch.set_num_threads(2)
+    learn = {"seed": 7, "progress": True, "max_steps": 3_000}
+    train(**learn)  # the first draws for longer, and changes what matplotlib knows
+    began = time.perf_counter()
+    whole = train(**learn)
+    duration = time.perf_counter() - began
+    history, before = whole.history.to_csv(), surroundings()
+    outcomes, faults = {"result": 0, "nothing begun": 0, "came too late": 0}, []
+    generator = random.Random(5)
+    while outcomes["result"] + outcomes["nothing begun"] < count:
+        result = None
+        timer = threading.Timer(generator.uniform(0, duration), os.kill, (os.getpid(), signal.SIGINT))
+        try:
+            timer.start()
+            result = train(**learn)
+            timer.cancel()
+            timer.join()
+        except KeyboardInterrupt as error:
+            inside = "train" in [frame.name for frame in traceback.extract_tb(error.__traceback__)]
+            outcome = "nothing begun" if inside else "came too late"
+            if inside and last[0]._policy is not None:
+                faults.append("lost the result: " + traceback.format_exc()[-1500:])
+            timer.join()
+        else:
+            outcome = "result" if result.interrupted else "came too late"
+        outcomes[outcome] += 1
+        if result is not None:
+            if not is_beginning_of(result.history.to_csv(), history):
+                faults.append("another history")
+            if result.policy.act(OBSERVATIONS).shape != (200,) or not np.isfinite(result.evaluation.returns).all():
+                faults.append("an unusable result")
+        after = surroundings()
+        faults += [name for name in before if after[name] != before[name]]
+    if not same_result(whole, train(**learn)):
+        faults.append("the next training is another one")
+    print("\noutcomes: " + json.dumps({**outcomes, "faults": faults}))
+
+
+@POSIX
+def test_ctrl_c_at_random_moments_gives_a_result_and_breaks_nothing(tmp_path, figures):
+    count = 100 if FULL else 12
+    kernel = Kernel()
+    try:
+        kernel.run(f"import os; os.chdir({str(tmp_path)!r}); from cartpole_lessons.display import setup; setup(); import test_faults")
+        messages = kernel.run(f"test_faults.ctrl_c_at_random_moments({count})")
+    finally:
+        kernel.close()
+    (line,) = [line for line in printed(messages).splitlines() if line.startswith("outcomes: ")] or [str(messages[-3:])]
+    outcomes = json.loads(line.removeprefix("outcomes: "))
+    assert outcomes["faults"] == []
+    assert outcomes["result"] > count / 2
+    pictures = [message for message in messages if message["msg_type"] == "update_display_data"]
+    assert pictures, "nobody was watching"
+    if FULL:
+        figures["ctrl_c"] = {"moments": count, "results": outcomes["result"], "nothing_begun": outcomes["nothing begun"]}
+
+
+def press():
+    os.kill(os.getpid(), signal.SIGINT)
+    time.sleep(0.01)  # the signal is delivered between two lines
+
+
+@POSIX
+def test_ctrl_c_while_things_are_put_back_takes_effect_when_they_are():
+    steps = []
+
+    def hold():
+        with HeldInterrupts() as held:
+            press()
+            steps.append(held.pressed)
+
+    with pytest.raises(KeyboardInterrupt):
+        hold()
+    assert steps == [True]
+    with HeldInterrupts(deliver=False) as held:
+        with HeldInterrupts():
+            press()
+        steps.append("outer block goes on")
+    assert held.pressed
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+def test_other_threads_have_no_ctrl_c_to_hold(monkeypatch):
+    entered = []
+
+    def use():
+        with HeldInterrupts() as held:
+            entered.append(held.pressed)
+
+    thread = threading.Thread(target=use)
+    thread.start()
+    thread.join()
+    assert entered == [False]
+
+
+@POSIX
+def test_ctrl_c_while_the_generators_are_put_back_puts_all_of_them_back(monkeypatch):
+    put_back = random.setstate
+    monkeypatch.setattr(random, "setstate", lambda state: (press(), put_back(state)))
+    before = surroundings()
+
+    def draw():
+        with seeded(3):
+            random.random(), np.random.random(), torch.rand(1)  # noqa: NPY002
+
+    with pytest.raises(KeyboardInterrupt):
+        draw()
+    monkeypatch.undo()
+    assert surroundings() == before
+
+
+@POSIX
+@pytest.mark.parametrize("place", ["the last plot", "seeding"])
+def test_ctrl_c_before_and_after_the_training_breaks_nothing(monkeypatch, evaluations, tmp_path, capsys, place):
+    evaluations(20)
+    if place == "the last plot":
+        monkeypatch.setattr(training.LivePlot, "finish", lambda plot, history: press())
+        result, _ = numbered_run(tmp_path, monkeypatch, progress=True)
+        assert result.interrupted
+        assert result.env_steps == 5
+        assert "Stopped by you" in capsys.readouterr().out
+    else:
+        before = surroundings()
+        seed = torch.manual_seed
+        monkeypatch.setattr(torch, "manual_seed", lambda number: (press(), seed(number)))
+        with pytest.raises(KeyboardInterrupt):
+            numbered_run(tmp_path, monkeypatch)
+        monkeypatch.undo()
+        assert surroundings() == before
+
+
+# A full disk
+
+
+def savers(policy):
+    """What writes a file that matters: {name: (how, which error it raises)}."""
+    film = encode(NOISE[:10], fps=10, label="noise")
+    result = train(seed=0, max_steps=100)
+    return {
+        "film": (film.save, RecordingError),
+        "checkpoint": (result.save, CheckpointError),
+        "history": (result.history.to_csv, RecordingError),
+    }
+
+
+def assert_told_and_nothing_lost(folder):
+    for name, (save, error) in savers(LinearPolicy()).items():
+        path = folder / name
+        path.write_bytes(b"")  # needs no space
+        with pytest.raises(error) as caught:
+            save(path)
+        one_sentence(caught.value, str(folder), "space")
+        assert path.read_bytes() == b""
+    assert sorted(path.name for path in folder.iterdir() if path.name != "filling") == ["checkpoint", "film", "history"]
+
+
+def fill(folder):
+    free = shutil.disk_usage(folder).free
+    (folder / "filling").write_bytes(bytes(free))
+    assert shutil.disk_usage(folder).free == 0
+
+
+def test_a_disk_that_is_full_is_told_and_leaves_the_old_files(disk):
+    folder = disk(1)
+    fill(folder)
+    assert_told_and_nothing_lost(folder)
+
+
+def test_a_disk_that_tells_only_at_the_end_that_it_is_full_is_told_too(tmp_path, monkeypatch):
+    def full(descriptor):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(os, "fsync", full)
+    assert_told_and_nothing_lost(tmp_path)
+
+
+def test_recording_and_training_on_a_full_disk(disk, monkeypatch):
+    folder = disk(1)
+    fill(folder)
+    monkeypatch.setattr("tempfile.tempdir", str(folder))
+    with pytest.raises(RecordingError) as caught:
+        record(always_right, max_steps=10)
+    one_sentence(caught.value, str(folder), "free some space")
+    plain = train(seed=0, max_steps=2_000)
+    monkeypatch.setattr(training, "SECONDS_BETWEEN_SAVES", 0)
+    monkeypatch.chdir(folder)
+    with pytest.warns(UserWarning, match="not saved"):
+        assert same_result(train(seed=0, max_steps=2_000), plain)
+    assert sorted(path.name for path in folder.rglob("*") if path.is_file()) == ["filling"]
+
+
+# Places that cannot be written
+
+
+COURSE_IN_SHORT = """
+    from cartpole_lessons.display import setup
+    setup()
+    from conftest import always_right, train
+    from cartpole_lessons import training
+    from cartpole_lessons.plots import plot_durations
+    from cartpole_lessons.video import record
+    training.SECONDS_BETWEEN_SAVES = 0
+    result = train(seed=0, max_steps=1_000)
+    plot_durations(result.history.episode_returns).figure.canvas.draw()
+    print(record(always_right, max_steps=5).frames, result.env_steps > 0)
+"""
+
+
+@LINUX
+def test_a_home_and_a_folder_that_cannot_be_written_stop_nothing(child, disk):
+    folder = disk(1, "ro")
+    process = child(COURSE_IN_SHORT, folder, HOME=str(folder), XDG_CONFIG_HOME="", XDG_CACHE_HOME="", MPLBACKEND="agg")
+    out, err = process.communicate(timeout=120)
+    assert process.returncode == 0, err
+    assert out.splitlines()[-1] == "6 True"
+    assert "Traceback" not in err
+    assert "Read-only file system" in err  # the warning of the training
+
+
+@POSIX
+def test_a_home_that_is_not_there_stops_nothing(child, unwritable):
+    assert finished(child(COURSE_IN_SHORT, HOME=str(unwritable), MPLBACKEND="agg")).splitlines()[-1] == "6 True"
+
+
+# Clocks, forks, memory
+
+
+def test_a_clock_that_jumps_changes_nothing(monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    plain = train(seed=3, max_steps=2_000, progress=True)
+    generator = random.Random(0)
+    monkeypatch.setattr(time, "time", lambda: generator.uniform(-1e9, 1e10))
+    began = time.perf_counter()
+    result = train(seed=3, max_steps=2_000, progress=True)
+    assert same_result(plain, result)
+    assert 0 < result.seconds < time.perf_counter() - began
+    assert list(tmp_path.iterdir()) == []
+    assert record(always_right, max_steps=3).frames == 4
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system does not fork")
+def test_a_fork_after_torch_has_started_its_threads_trains_the_same(child):
+    code = """
+        import os, sys, torch
+        from conftest import train
+        torch.set_num_threads(2)
+        torch.rand(2_000, 2_000) @ torch.rand(2_000, 2_000)
+        torch.rand(3_000_000).exp_()
+        here = train(seed=1, max_steps=1_500).history.to_csv()
+        reader, writer = os.pipe()
+        if os.fork() == 0:
+            os.close(reader)
+            with open(writer, "w") as pipe:
+                pipe.write(train(seed=1, max_steps=1_500).history.to_csv())
+            os._exit(0)
+        os.close(writer)
+        with open(reader) as pipe:
+            print(pipe.read() == here, os.wait()[1], torch.get_num_threads())
+    """
+    assert finished(child(code, OMP_NUM_THREADS="2")) == "True 0 2\n"
+
+
+@LINUX
+def test_memory_stays_flat_over_many_evaluations(child, figures):
+    code = f"""
+        import gc, resource
+        from conftest import GOOD_DIRECTION, always_right, linear_policy
+        from cartpole_lessons.evaluation import evaluate
+
+        def resident():
+            gc.collect()
+            with open("/proc/self/statm") as file:
+                return int(file.read().split()[1]) * resource.getpagesize()
+
+        policy = linear_policy(GOOD_DIRECTION) if {FULL} else linear_policy([0.0, 0.0, -1.0, 0.0])
+        for _ in range(20):
+            evaluate(policy)
+        before = resident()
+        for _ in range(200):
+            evaluate(policy)
+        print(resident() - before)
+    """
+    grown = int(finished(child(code), 600))
+    assert grown < 2e6, f"{grown / 200:.0f} bytes more at each evaluation"
+    if FULL:
+        figures["memory"] = {"evaluations": 200, "grown_megabytes": round(max(grown, 0) / 1e6, 1)}
+
+
+# Two at once, and killed in the middle
+
+
+@POSIX
+def test_two_processes_that_film_into_the_same_folder_leave_whole_films(child, tmp_path):
+    code = """
+        import sys
+        from test_video import filmed, play
+        env = filmed("films", every=1)
+        sys.stdout.write("ready\\n"); sys.stdout.flush()
+        play(env, 3)
+        env.close()
+    """
+    for process in [child(code), child(code)]:
+        finished(process)
+    films = sorted((tmp_path / "films").iterdir())
+    assert [film.name for film in films] == [f"rl-video-episode-{episode}.mp4" for episode in range(3)]
+    assert all(len(decode(film)[1]) > 5 for film in films)
+
+
+@POSIX
+def test_a_process_killed_while_it_writes_leaves_the_old_file_or_the_new_one(child, tmp_path, figures):
+    code = """
+        from cartpole_lessons.files import atomic_write
+        print("ready", flush=True)
+        while True:
+            for letter in b"ab":
+                with atomic_write("file") as file:
+                    for _ in range(50):
+                        file.write(bytes([letter]) * 20_000)
+    """
+    kills, generator = 100 if FULL else 15, random.Random(1)
+    for _ in range(kills):
+        process = child(code)
+        process.stdout.readline()
+        time.sleep(generator.uniform(0.01, 0.1))
+        process.kill()
+        process.wait()
+        content = (tmp_path / "file").read_bytes()
+        assert len(content) == 1_000_000
+        assert len(set(content)) == 1
+    if FULL:
+        figures["writes"] = {"kills": kills}
+
+
+@POSIX
+def test_a_process_killed_while_it_films_leaves_a_whole_film_or_none(child, tmp_path, figures):
+    code = """
+        from conftest import GOOD_DIRECTION, linear_policy
+        from cartpole_lessons.video import encode, record
+        from test_video import NOISE
+        encode(NOISE, fps=10, label="the first").save("film.mp4")
+        print("ready", flush=True)
+        while True:
+            record(linear_policy(GOOD_DIRECTION), max_steps=60).save("film.mp4")
+    """
+    kills, generator = 20 if FULL else 2, random.Random(2)
+    for _ in range(kills):
+        process = child(code, TMPDIR=str(tmp_path))
+        assert process.stdout.readline() == "ready\n"
+        time.sleep(generator.uniform(0, 0.6))
+        process.kill()
+        process.wait()
+        assert len(decode(tmp_path / "film.mp4")[1]) in (40, 61)
+    if FULL:
+        figures["films"] = {"kills": kills}
+
+
+@POSIX
+@pytest.mark.parametrize("seconds", [0.05, 0.3])
+def test_a_killed_ffmpeg_is_told_and_leaves_no_film(tmp_path, monkeypatch, seconds):
+    import imageio_ffmpeg
+
+    if shutil.which("timeout") is None:
+        pytest.skip("there is no `timeout` to kill it with")
+    program = tmp_path / "ffmpeg"
+    program.write_text(f'#!/bin/sh\nexec timeout -s KILL {seconds} "{imageio_ffmpeg.get_ffmpeg_exe()}" "$@"\n')
+    program.chmod(program.stat().st_mode | stat.S_IXUSR)
+    monkeypatch.setenv("IMAGEIO_FFMPEG_EXE", str(program))
+    imageio_ffmpeg._utils._get_ffmpeg_exe.cache_clear()
+    frames = np.random.default_rng(0).integers(0, 256, (150, 400, 600, 3), dtype=np.uint8)
+    try:
+        with pytest.raises(RecordingError) as caught:
+            encode(frames, fps=50, label="noise").save(tmp_path / "film.mp4")
+    finally:
+        monkeypatch.undo()
+        imageio_ffmpeg._utils._get_ffmpeg_exe.cache_clear()
+    one_sentence(caught.value)
+    assert not (tmp_path / "film.mp4").exists()
+
+
+# Weights that are no numbers, and files that are not what they should be
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_weights_that_are_no_numbers_are_told_although_the_greedy_action_looks_fine(value):
+    policy = linear_policy(GOOD_DIRECTION)
+    policy.layer.weight.data[0, 0] = value
+    assert policy.act(OBSERVATIONS[:1])[0] in (0, 1)
+    for play in (evaluate, record):
+        with pytest.raises(InvalidAction) as caught:
+            play(policy)
+        one_sentence(caught.value, "NaN", "learning rate")
+    policy = linear_policy(GOOD_DIRECTION)
+    policy.scale[0] = value
+    with pytest.raises(InvalidAction):
+        evaluate(policy)
+
+
+def corrupt(whole, generator):
+    """`whole` with something done to it: bits, bytes, blocks; cut, stretched, shuffled."""
+    content = bytearray(whole)
+    place, length = generator.randrange(len(content)), generator.randrange(1, 64)
+    match generator.randrange(8):
+        case 0:
+            content[place] ^= 1 << generator.randrange(8)
+        case 1:
+            for _ in range(length):
+                content[generator.randrange(len(content))] = generator.randrange(256)
+        case 2:
+            content = content[:place]
+        case 3:
+            del content[place : place + length]
+        case 4:
+            content[place:place] = generator.randbytes(length)
+        case 5:
+            content[place : place + length] = bytes(length)
+        case 6:
+            content[place : place + length] = content[: len(content[place : place + length])]
+        case 7:  # a number in the archive's directory, where sizes, names and offsets are
+            start = generator.randrange(len(content) * 3 // 4, len(content) - 4)
+            content[start : start + 4] = generator.choice([b"\xff\xff\xff\xff", b"\x00\x00\x00\x80", b"\xff\xff\xff\x7f"])
+    return bytes(content)
+
+
+def with_header(path, whole, header):
+    """The checkpoint with another NumPy header in its largest entry; the zip format itself has nothing to object."""
+    with zipfile.ZipFile(whole) as archive:
+        entries = {name: archive.read(name) for name in archive.namelist()}
+    largest = max((name for name in entries if name != "metadata.npy"), key=lambda name: len(entries[name]))
+    text = header.encode().ljust(117) + b"\n"
+    entries[largest] = b"\x93NUMPY\x01\x00" + len(text).to_bytes(2, "little") + text + entries[largest][128:]
+    with zipfile.ZipFile(path, "w") as archive:
+        for name, content in entries.items():
+            archive.writestr(name, content)
+
+
+HEADERS = [
+    "{'descr': '<f4', 'fortran_order': False, 'shape': (1000000000000,), }",
+    "{'descr': '<f4', 'fortran_order': False, 'shape': (400000000, 4), }",
+    "{'descr': '<f4', 'fortran_order': False, 'shape': (-64, -4), }",
+    "{'descr': '|O', 'fortran_order': False, 'shape': (1,), }",
+    "{'descr': [('a', '|O'), ('b', '<f4')], 'fortran_order': False, 'shape': (1,), }",
+    "{'descr': '<f4', 'fortran_order': False, 'shape': 'exit', }",
+    "{'descr': '<f4', 'fortran_order': False, 'shape': (exit(),), }",
+    "{'descr': '|S1024', 'fortran_order': False, 'shape': (1,), }",
+    "__import__('os').abort()",
+    "{",
+]
+
+
+@pytest.fixture
+def checkpoint(tmp_path, monkeypatch):
+    monkeypatch.setattr(LinearPolicy, "__module__", "lesson")
+    policy = ppo.Actor(hidden=64)
+    keywords = {"lesson": "ppo", "env_id": "CartPole-v1", "seed": 1, "hyperparameters": {"hidden": 64}, "mean_return": 12.5}
+    return save_checkpoint(tmp_path / "whole.npz", policy, **keywords)
+
+
+def test_a_thousand_corruptions_of_a_checkpoint_are_refused_or_change_nothing(checkpoint, tmp_path, figures):
+    whole, intact = checkpoint.read_bytes(), load_policy(checkpoint, ppo.Actor).state_dict()
+    path, generator, refused = tmp_path / "altered.npz", random.Random(0), 0
+    tracemalloc.start()
+    try:
+        for number in range(1_000):
+            if number < len(HEADERS):
+                with_header(path, checkpoint, HEADERS[number])
+            else:
+                path.write_bytes(corrupt(whole, generator))
+            try:
+                weights = load_policy(path, ppo.Actor).state_dict()
+            except CheckpointError as error:
+                one_sentence(error, str(path))
+                refused += 1
+                continue
+            assert number >= len(HEADERS), HEADERS[number]
+            assert weights.keys() == intact.keys()
+            assert all(torch.equal(weights[name], intact[name]) for name in intact)
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert refused > 700
+    assert peak < 20e6, "memory is taken for what is in the file, not for what it claims"
+    if FULL:
+        figures["checkpoints"] = {"corruptions": 1_000, "refused": refused, "unchanged": 1_000 - refused}
+
+
+@LINUX
+@pytest.mark.parametrize("hidden", [10**8, 10**9, 10**15])
+def test_a_checkpoint_that_asks_for_a_huge_network_is_refused_before_any_memory_is_taken(child, tmp_path, hidden):
+    keywords = {"lesson": "ppo", "env_id": "CartPole-v1", "seed": 1, "hyperparameters": {"hidden": hidden}}
+    save_checkpoint(tmp_path / "huge.npz", ppo.Actor(hidden=64), **keywords)
+    code = """
+        import resource
+        from cartpole_lessons.algorithms import ppo
+        from cartpole_lessons.checkpoints import load_policy
+        from cartpole_lessons.errors import CheckpointError
+        ppo.Actor(hidden=64)
+        before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        try:
+            load_policy("huge.npz", ppo.Actor)
+        except CheckpointError as error:
+            print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before, error)
+    """
+    kilobytes, sentence = finished(child(code)).split(maxsplit=1)
+    assert "do not fit Actor" in sentence
+    assert int(kilobytes) < 50_000
+
+
+class WithItem(LinearPolicy):
+    """A policy that looks at its weights while it is made, which torch's device without memory does not allow."""
+
+    def __init__(self):
+        super().__init__()
+        self.largest = self.layer.weight.detach().max().item()
+
+
+def test_a_class_that_needs_real_weights_to_be_made_can_be_loaded(tmp_path):
+    policy = WithItem()
+    path = save_checkpoint(tmp_path / "p.npz", policy, lesson=__name__, env_id="CartPole-v1", seed=0, hyperparameters={})
+    assert torch.equal(load_policy(path, WithItem).layer.weight, policy.layer.weight)
+
+
+# Notebooks, as the tools read them
+
+
+def structures(notebook, generator):
+    """The notebook's JSON with one value somewhere in it replaced by one of another kind, or left out."""
+    altered = json.loads(json.dumps(notebook))
+    node = altered
+    while True:
+        keys = list(node) if isinstance(node, dict) else list(range(len(node)))
+        key = generator.choice(keys)
+        if isinstance(node[key], dict | list) and node[key] and generator.random() < 0.7:
+            node = node[key]
+            continue
+        if generator.random() < 0.4:
+            del node[key]
+        else:
+            node[key] = generator.choice([None, 7, "text", [], {}, [[]], {"a": 1}, -1.5, True])
+        return json.dumps(altered).encode()
+
+
+def test_an_altered_notebook_is_read_or_named_in_one_sentence(monkeypatch, tmp_path):
+    monkeypatch.syspath_prepend(ROOT / "tools")
+    import badges
+
+    from notebooks import read_notebook
+
+    whole = (ROOT / "notebooks" / "02_policy_gradient.ipynb").read_bytes()
+    small = json.loads(whole)
+    for cell in small["cells"]:
+        cell.pop("outputs", None)
+        if cell["cell_type"] == "code":
+            cell["outputs"] = []
+    text = json.dumps(small).encode()
+    generator, path, refused = random.Random(0), tmp_path / "altered.ipynb", 0
+    monkeypatch.setattr(badges, "ROOT", tmp_path)
+    monkeypatch.setattr(badges, "launch_badges", lambda path: "badges")
+    for number in range(300):
+        path.write_bytes(structures(small, generator) if number % 2 else corrupt(text, generator))
+        for use in (read_notebook, badges.lesson_notebook, badges.title_and_summary, badges.exported_module):
+            try:
+                use(path)
+            except SystemExit as error:
+                one_sentence(error, "altered.ipynb")
+                refused += 1
+    assert refused > 100
+
+
+def test_the_fuzzed_headers_would_be_harmful_where_they_are_run():
+    """Otherwise the test of the corruptions would prove nothing of code that is run."""
+    assert isinstance(ast.parse(HEADERS[8]).body[0].value, ast.Call)

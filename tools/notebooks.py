@@ -1,0 +1,24 @@
+"""Read a lesson's notebook, or say in one sentence why that cannot be."""
+
+import json
+import warnings
+from pathlib import Path
+
+import nbformat
+
+
+def read_notebook(path: Path) -> nbformat.NotebookNode:
+    """The notebook at `path`. `SystemExit` with one sentence where it is none, or cannot be a lesson."""
+    try:
+        text = path.read_text(encoding="utf-8")
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")  # a cell without an id is only warned of
+            nbformat.validate(json.loads(text))
+        notebook = nbformat.reads(text, as_version=4)
+        if len(notebook.cells) < 2 or not isinstance(notebook.metadata.get("cartpole_lessons", {}), dict):
+            raise ValueError("it has not got the cells or the metadata of a lesson")
+    # A damaged file fails in as many ways as there are lines in its readers.
+    except Exception as error:
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[0].split(". ")[0].rstrip(".:")[:100]
+        raise SystemExit(f"{path.name} is not a whole notebook ({reason}): restore it, for example with `git checkout`.") from None
+    return notebook
