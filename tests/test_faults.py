@@ -139,32 +139,35 @@ def same_result(first, second):
 # A process that is killed while it trains
 
 
-def slow_training(monkeypatch=None):
-    """A training of a second, and so slow in a process that is to be killed that there is time to do it."""
-    if monkeypatch is None:
-        original = Run.record
+def slow_down(seconds):
+    """From now on every update takes so much longer, so that there is time to kill the process."""
+    original = Run.record
 
-        def record_slowly(run, **keywords):
-            time.sleep(0.02)
-            original(run, **keywords)
+    def record_slowly(run, **keywords):
+        time.sleep(seconds)
+        original(run, **keywords)
 
-        Run.record = record_slowly
+    Run.record = record_slowly
+
+
+def short_training():
     return train(seed=2, max_steps=20_000, learning_rate=0.01)
 
 
-def long_training(monkeypatch=None):
+def long_training():
     """A lesson's training that never comes to a perfect policy."""
-    return ppo.train(seed=1, learning_rate=1e-6, max_steps=450_000 if FULL else 1)
+    return ppo.train(seed=1, learning_rate=1e-6, max_steps=150_000)
 
 
 @POSIX
 @pytest.mark.parametrize(
-    ("learner", "kind", "between", "kills"),
+    ("learner", "kind", "slower", "between", "kills"),
     [
-        (slow_training, LinearPolicy, 0.1, 1),
+        (short_training, LinearPolicy, 0.02, 0.1, 1),
         pytest.param(
             long_training,
             ppo.Actor,
+            0.06,
             training.SECONDS_BETWEEN_SAVES,
             3,
             marks=pytest.mark.skipif(not FULL, reason="takes minutes: `make test-faults`"),
@@ -172,16 +175,18 @@ def long_training(monkeypatch=None):
     ],
 )
 def test_a_killed_training_leaves_its_history_and_best_policy_and_goes_the_same_way_again(
-    learner, kind, between, kills, tmp_path, monkeypatch, figures
+    learner, kind, slower, between, kills, tmp_path, monkeypatch, figures
 ):
     ages = []
     monkeypatch.setattr(training, "SECONDS_BETWEEN_SAVES", between)
     monkeypatch.chdir(tmp_path)
     for number in range(kills):
+        shutil.rmtree(tmp_path / "unfinished", ignore_errors=True)
         kernel = Kernel()
         try:
             kernel.run(
-                f"import os; os.chdir({str(tmp_path)!r}); import test_faults; test_faults.training.SECONDS_BETWEEN_SAVES = {between}"
+                f"import os; os.chdir({str(tmp_path)!r}); import test_faults; test_faults.slow_down({slower}); "
+                f"test_faults.training.SECONDS_BETWEEN_SAVES = {between}"
             )
             started = time.time()
             kernel.client.execute(f"test_faults.{learner.__name__}(); open('over', 'w')")
@@ -202,13 +207,13 @@ def test_a_killed_training_leaves_its_history_and_best_policy_and_goes_the_same_
     assert checkpoint.mean_return == (max(means) if means else None)
     assert load_policy(saved, kind).act(OBSERVATIONS).shape == (200,)
 
-    again = learner(monkeypatch)
+    again = learner()
     assert list(tmp_path.glob("unfinished*")) == [], "what a finished training leaves no longer is unfinished"
     assert is_beginning_of(history, again.history.to_csv())
     assert len(history.splitlines()) > 5
     (tmp_path / "elsewhere").mkdir()
     monkeypatch.chdir(tmp_path / "elsewhere")
-    assert same_result(again, learner(monkeypatch))
+    assert same_result(again, learner())
     if FULL and learner is long_training:
         figures["killed"] = {"trainings": kills, "oldest_seconds": round(max(ages), 1)}
 
@@ -348,7 +353,7 @@ def ctrl_c_at_random_moments(count):
 
 @POSIX
 def test_ctrl_c_at_random_moments_gives_a_result_and_breaks_nothing(tmp_path, figures):
-    count = 100 if FULL else 12
+    count = 100 if FULL else 8
     kernel = Kernel()
     try:
         kernel.run(f"import os; os.chdir({str(tmp_path)!r}); from cartpole_lessons.display import setup; setup(); import test_faults")
@@ -516,20 +521,18 @@ COURSE_IN_SHORT = """
 """
 
 
-@LINUX
-def test_a_home_and_a_folder_that_cannot_be_written_stop_nothing(child, disk):
-    folder = disk(1, "ro")
-    process = child(COURSE_IN_SHORT, folder, HOME=str(folder), XDG_CONFIG_HOME="", XDG_CACHE_HOME="", MPLBACKEND="agg")
+@POSIX
+def test_a_home_and_a_folder_that_cannot_be_written_stop_nothing(child, disk, unwritable, tmp_path):
+    try:
+        home = folder = disk(1, "ro")
+    except pytest.skip.Exception:  # at least a home that nobody can write to
+        home, folder = unwritable, tmp_path
+    process = child(COURSE_IN_SHORT, folder, HOME=str(home), XDG_CONFIG_HOME="", XDG_CACHE_HOME="", MPLBACKEND="agg")
     out, err = process.communicate(timeout=120)
     assert process.returncode == 0, err
     assert out.splitlines()[-1] == "6 True"
     assert "Traceback" not in err
-    assert "Read-only file system" in err  # the warning of the training
-
-
-@POSIX
-def test_a_home_that_is_not_there_stops_nothing(child, unwritable):
-    assert finished(child(COURSE_IN_SHORT, HOME=str(unwritable), MPLBACKEND="agg")).splitlines()[-1] == "6 True"
+    assert ("Read-only file system" in err) == (home == folder)  # the warning of the training
 
 
 # Clocks, forks, memory
@@ -591,7 +594,7 @@ def test_memory_stays_flat_over_many_evaluations(child, figures):
         print(resident() - before)
     """
     grown = int(finished(child(code), 600))
-    assert grown < 2e6, f"{grown / 200:.0f} bytes more at each evaluation"
+    assert grown < 1e6, f"{grown / 200:.0f} bytes more at each evaluation"
     if FULL:
         figures["memory"] = {"evaluations": 200, "grown_megabytes": round(max(grown, 0) / 1e6, 1)}
 
@@ -652,7 +655,7 @@ def test_a_process_killed_while_it_films_leaves_a_whole_film_or_none(child, tmp_
         while True:
             record(linear_policy(GOOD_DIRECTION), max_steps=60).save("film.mp4")
     """
-    kills, generator = 20 if FULL else 2, random.Random(2)
+    kills, generator = 20 if FULL else 1, random.Random(2)
     for _ in range(kills):
         process = child(code, TMPDIR=str(tmp_path))
         assert process.stdout.readline() == "ready\n"
@@ -794,25 +797,30 @@ def test_a_thousand_corruptions_of_a_checkpoint_are_refused_or_change_nothing(ch
 
 
 @LINUX
-@pytest.mark.parametrize("hidden", [10**8, 10**9, 10**15])
-def test_a_checkpoint_that_asks_for_a_huge_network_is_refused_before_any_memory_is_taken(child, tmp_path, hidden):
-    keywords = {"lesson": "ppo", "env_id": "CartPole-v1", "seed": 1, "hyperparameters": {"hidden": hidden}}
-    save_checkpoint(tmp_path / "huge.npz", ppo.Actor(hidden=64), **keywords)
-    code = """
+def test_a_checkpoint_that_asks_for_a_huge_network_is_refused_before_any_memory_is_taken(child, tmp_path):
+    sizes = [10**8, 10**9, 10**15]
+    for hidden in sizes:
+        keywords = {"lesson": "ppo", "env_id": "CartPole-v1", "seed": 1, "hyperparameters": {"hidden": hidden}}
+        save_checkpoint(tmp_path / f"{hidden}.npz", ppo.Actor(hidden=64), **keywords)
+    code = f"""
         import resource
         from cartpole_lessons.algorithms import ppo
         from cartpole_lessons.checkpoints import load_policy
         from cartpole_lessons.errors import CheckpointError
         ppo.Actor(hidden=64)
         before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-        try:
-            load_policy("huge.npz", ppo.Actor)
-        except CheckpointError as error:
-            print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before, error)
+        for hidden in {sizes}:
+            try:
+                load_policy(f"{{hidden}}.npz", ppo.Actor)
+            except CheckpointError as error:
+                print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before, error)
     """
-    kilobytes, sentence = finished(child(code)).split(maxsplit=1)
-    assert "do not fit Actor" in sentence
-    assert int(kilobytes) < 50_000
+    lines = finished(child(code)).splitlines()
+    assert len(lines) == len(sizes)
+    for line in lines:
+        kilobytes, sentence = line.split(maxsplit=1)
+        assert "do not fit Actor" in sentence
+        assert int(kilobytes) < 50_000
 
 
 class WithItem(LinearPolicy):
@@ -865,7 +873,7 @@ def test_an_altered_notebook_is_read_or_named_in_one_sentence(monkeypatch, tmp_p
     generator, path, refused = random.Random(0), tmp_path / "altered.ipynb", 0
     monkeypatch.setattr(badges, "ROOT", tmp_path)
     monkeypatch.setattr(badges, "launch_badges", lambda path: "badges")
-    for number in range(300):
+    for number in range(1_000 if FULL else 100):
         path.write_bytes(structures(small, generator) if number % 2 else corrupt(text, generator))
         for use in (read_notebook, badges.lesson_notebook, badges.title_and_summary, badges.exported_module):
             try:
@@ -873,7 +881,7 @@ def test_an_altered_notebook_is_read_or_named_in_one_sentence(monkeypatch, tmp_p
             except SystemExit as error:
                 one_sentence(error, "altered.ipynb")
                 refused += 1
-    assert refused > 100
+    assert refused > 50
 
 
 def test_the_fuzzed_headers_would_be_harmful_where_they_are_run():

@@ -14,12 +14,14 @@ from typing import Any
 import nbformat
 
 from cartpole_lessons.study import RESULTS, read_results, readable, summarise
+from cartpole_lessons.training import SECONDS_BETWEEN_SAVES
 from notebooks import read_notebook
 
 ROOT = Path(__file__).resolve().parent.parent
 REPOSITORY = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]["urls"]["Repository"]
 SLUG = REPOSITORY.removeprefix("https://github.com/")
 MEMORY = ROOT / "cartpole_lessons" / "results" / "memory.json"
+RELIABILITY = ROOT / "cartpole_lessons" / "results" / "reliability.json"
 PICTURE = "docs/learning_curves.png"
 INSTALL = f'"cartpole-lessons @ git+{REPOSITORY}"'
 
@@ -166,6 +168,49 @@ def memory_sentence() -> str:
     )
 
 
+def reliability_table() -> str:
+    """What breaks, what is left afterwards, and how often that was tried, as `make test-faults` counted it."""
+    measured = json.loads(RELIABILITY.read_text(encoding="utf-8"))["figures"] if RELIABILITY.exists() else {}
+    if not {"killed", "ctrl_c", "writes", "films", "checkpoints", "memory"} <= set(measured):
+        return "*`make test-faults` writes the table here.*"
+    killed, stopped, files = measured["killed"], measured["ctrl_c"], measured["checkpoints"]
+    rows = [
+        (
+            "the process or kernel is killed while it trains",
+            f"history (`.csv`) and best policy (`.npz`, for `load_policy`) of a training of more than {SECONDS_BETWEEN_SAVES:.0f} s are in the folder "
+            "`unfinished`, beside your notebook; the same call with the same seed trains again, to the identical result",
+            f"{killed['trainings']} kernels killed: what was left was at most {killed['oldest_seconds']} s old",
+        ),
+        (
+            "Ctrl-C or *interrupt*, at any moment",
+            "the best policy so far, or a stop before there is one; random generators, threads, plots and the next training are as ever",
+            f"{stopped['moments']} random moments: {stopped['results']} results, {stopped['nothing_begun']} stops before the training had begun",
+        ),
+        (
+            "the process is killed while it writes a file, or a film",
+            "the old file or the new one, whole",
+            f"{measured['writes']['kills']} and {measured['films']['kills']} kills",
+        ),
+        (
+            "a checkpoint is altered, cut short, or made to do harm",
+            "one sentence, or the very same weights; nothing in it is ever run, and no memory is taken for what it only claims",
+            f"{files['corruptions']:,} corruptions: {files['refused']} refused, {files['unchanged']} without effect",
+        ),
+        (
+            "evaluations, one after the other",
+            "memory stays flat",
+            f"{measured['memory']['evaluations']} evaluations: {measured['memory']['grown_megabytes']} MB more",
+        ),
+        ("the disk is full, ffmpeg is killed", "one sentence that names the folder; old files stay; a training goes on", "by `make test`"),
+        (
+            "home or folder cannot be written, the clock jumps, a process forks, two film into one folder",
+            "the same training, whole films",
+            "by `make test`",
+        ),
+    ]
+    return "\n".join(["| what happens | what is left | tried |", "|---|---|---|", *(f"| {' | '.join(row)} |" for row in rows)])
+
+
 def readme() -> str:
     """The README with its badges, its tables and its picture renewed."""
     text = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -177,6 +222,7 @@ def readme() -> str:
         "curves": learning_curves(),
         "comparison": comparison_table(),
         "memory": memory_sentence(),
+        "reliability": reliability_table(),
     }
     for name, inside in content.items():
         text = region(text, name, inside, "README.md")
