@@ -1,0 +1,54 @@
+"""How fast lesson 06's replay memory takes and gives, and that it takes no more room than its capacity.
+
+    python benchmarks/replay.py
+
+Printed are medians over repeated stretches: transitions pushed per second in batches, microseconds per sample, and the bytes of the
+memory before and after ten times its capacity has gone through it.
+"""
+
+import statistics
+import time
+from collections.abc import Callable
+
+import torch
+
+from cartpole_lessons.algorithms.dqn import ReplayMemory, Transition
+from cartpole_lessons.threads import one_thread
+
+CAPACITY = 100_000
+REPEATS, CALLS = 15, 1_000
+
+
+def seconds_per_call(call: Callable) -> float:
+    """Median over the stretches."""
+    stretches = []
+    for _ in range(REPEATS):
+        started = time.perf_counter()
+        for _ in range(CALLS):
+            call()
+        stretches.append((time.perf_counter() - started) / CALLS)
+    return statistics.median(stretches)
+
+
+def transitions(count: int) -> Transition:
+    """Random ones, of the shapes and types that a training pushes."""
+    return Transition(torch.randn(count, 4), torch.randint(2, (count,)), torch.ones(count), torch.randn(count, 4), torch.ones(count))
+
+
+@one_thread()
+def main() -> None:
+    memory = ReplayMemory(CAPACITY)
+    before = memory.rows.nbytes
+    for size in (8, 32, 128):
+        batch = transitions(size)
+        seconds = seconds_per_call(lambda batch=batch: memory.push(batch))
+        print(f"push in batches of {size:3}: {size / seconds:12,.0f} transitions/s")
+    while memory.pushed < 10 * CAPACITY:
+        memory.push(transitions(1_000))
+    for size in (128, 256):
+        print(f"sample {size}: {seconds_per_call(lambda size=size: memory.sample(size)) * 1e6:.1f} microseconds")
+    print(f"{before:,} bytes before, {memory.rows.nbytes:,} after {memory.pushed:,} transitions; {len(memory):,} remembered")
+
+
+if __name__ == "__main__":
+    main()
