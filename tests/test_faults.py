@@ -34,7 +34,7 @@ from test_video import NOISE, decode
 
 from cartpole_lessons import plots, training
 from cartpole_lessons.algorithms import ppo
-from cartpole_lessons.checkpoints import load_checkpoint, load_policy, save_checkpoint
+from cartpole_lessons.checkpoints import LARGEST_CHECKPOINT, load_checkpoint, load_policy, save_checkpoint
 from cartpole_lessons.errors import CheckpointError, InvalidAction, RecordingError
 from cartpole_lessons.evaluation import evaluate
 from cartpole_lessons.files import atomic_write
@@ -436,10 +436,11 @@ def test_ctrl_c_before_and_after_the_training_breaks_nothing(monkeypatch, evalua
         assert "Stopped by you" in capsys.readouterr().out
     else:
         before = surroundings()
-        seed = torch.manual_seed
-        monkeypatch.setattr(torch, "manual_seed", lambda number: (press(), seed(number)))
+        entered, one_thread = [], training.one_thread
+        monkeypatch.setattr(training, "one_thread", lambda: (press(), entered.append(True), one_thread())[-1])
         with pytest.raises(KeyboardInterrupt):
             numbered_run(tmp_path, monkeypatch)
+        assert entered, "the run had begun to seed"
         monkeypatch.undo()
         assert surroundings() == before
 
@@ -821,6 +822,14 @@ def test_a_checkpoint_that_asks_for_a_huge_network_is_refused_before_any_memory_
         kilobytes, sentence = line.split(maxsplit=1)
         assert "do not fit Actor" in sentence
         assert int(kilobytes) < 50_000
+
+
+def test_a_file_far_larger_than_any_checkpoint_is_not_even_read(tmp_path):
+    with (tmp_path / "large.npz").open("wb") as file:
+        file.truncate(10**11 if sys.platform == "linux" else LARGEST_CHECKPOINT + 1)  # a hole, which takes no space
+    with pytest.raises(CheckpointError) as caught:
+        load_checkpoint(tmp_path / "large.npz")
+    one_sentence(caught.value, "64 MB")
 
 
 class WithItem(LinearPolicy):
