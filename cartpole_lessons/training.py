@@ -156,8 +156,8 @@ class Run:
         return run.result
 
     `goes_on` evaluates the policy every `evaluate_every` environment steps on 100 fresh episodes. When all of them reach the time limit,
-    and those of a second evaluation on other seeds do too, training is over, unless `stop_when_perfect` is False; so it is after `max_steps`. `result` holds the policy with
-    the best evaluation, judged once more on episodes that had no part in choosing it.
+    and those of a second evaluation on other seeds do too, training is over, unless `stop_when_perfect` is False; so it is after
+    `max_steps`. `result` holds the policy with the best evaluation, judged once more on episodes that had no part in choosing it.
 
     A run that takes longer than `SECONDS_BETWEEN_SAVES` writes its history (.csv) and its best policy (.npz, for `load_policy`) so often
     into the folder `unfinished`, where they stay if the process is killed or the run is stopped; a run that comes to its end removes them.
