@@ -108,7 +108,14 @@ def test_the_learning_rate_falls_in_a_straight_line(monkeypatch):
         better_dqn, "update", lambda net, optimizer, *rest: rates.append(optimizer.param_groups[0]["lr"]) or original(net, optimizer, *rest)
     )
     better_dqn.train(
-        seed=0, max_steps=2_000, annealing_steps=1_000, learning_rate=0.1, final_learning_rate=0.01, learning_starts=1, batch_size=8, hidden=8
+        seed=0,
+        max_steps=2_000,
+        annealing_steps=1_000,
+        learning_rate=0.1,
+        final_learning_rate=0.01,
+        learning_starts=1,
+        batch_size=8,
+        hidden=8,
     )
     assert rates[0] == 0.1
     assert rates[-1] == pytest.approx(0.01)

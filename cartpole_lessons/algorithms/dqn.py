@@ -42,6 +42,7 @@ class QNetwork(Policy):
         return self.layers(observations * self.scale)
 
     def actions(self, observations: torch.Tensor, deterministic: bool) -> torch.Tensor:
+        """Observations float32 (n, 4) -> actions int64 (n,): the better push, or epsilon-greedy."""
         greedy = self(observations).argmax(-1)  # (n,)
         if deterministic:
             return greedy
