@@ -21,7 +21,7 @@ from tqdm import tqdm
 
 from cartpole_lessons.files import atomic_write
 from cartpole_lessons.policy import Policy
-from cartpole_lessons.study import lesson_code, machine
+from cartpole_lessons.study import lesson_code, machine, nameless
 from cartpole_lessons.training import Result, Run
 
 try:
@@ -167,9 +167,7 @@ def table(pairs: list[dict]) -> str:
 
 def publish(pairs: list[dict], folder: Path) -> None:
     """Write the figures to `folder`/against_stable_baselines3.json, from where the README takes them."""
-    here = {name: value for name, value in machine().items() if name != "host"} | {
-        "stable_baselines3": metadata.version("stable_baselines3")
-    }
+    here = nameless(machine()) | {"stable_baselines3": metadata.version("stable_baselines3")}
     with atomic_write(folder / "against_stable_baselines3.json") as file:
         file.write(json.dumps({"machine": here, "pairs": pairs}).replace('{"seed"', '\n{"seed"').encode() + b"\n")
 

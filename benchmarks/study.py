@@ -20,7 +20,7 @@ import numpy as np
 from cartpole_lessons.environment import env_spec
 from cartpole_lessons.errors import CourseError
 from cartpole_lessons.plots import course_style
-from cartpole_lessons.study import RESULTS, Study, read_results, readable, run_study, write_results
+from cartpole_lessons.study import RESULTS, Study, by_row, read_results, readable, run_study, write_results
 
 ROOT = Path(__file__).resolve().parent.parent
 PICTURE = ROOT / "docs" / "learning_curves.png"
@@ -60,10 +60,7 @@ def table(study: Study) -> str:
 
 def publish(study: Study) -> None:
     """Write each row's figures to cartpole_lessons/results/."""
-    rows: dict[str, list] = {}
-    for run in study.runs:
-        rows.setdefault(run["row"], []).append(run)
-    for runs in rows.values():
+    for runs in by_row(study.runs).values():
         write_results(runs, RESULTS)
 
 
@@ -83,7 +80,8 @@ def fingerprint(rows: dict[str, list]) -> str:
 def draw(rows: dict[str, list], titles: dict[str, str], path: Path) -> None:
     """One panel per row: mean return of the evaluations against environment steps, median and middle 80 % of the seeds.
 
-    A panel begins where half of the runs have been evaluated once, and ends where 95 % of them have stopped. A run holds its last value after its training has stopped: an agent that has learned does not forget because its training is over.
+    A panel begins where half of the runs have been evaluated once, and ends where 95 % of them have stopped. A run holds its last value after its
+    training has stopped: an agent that has learned does not forget because its training is over.
     """
     columns = 4 if len(rows) > 4 else len(rows)
     lines = -(-len(rows) // columns)

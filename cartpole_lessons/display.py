@@ -42,6 +42,11 @@ def somebody_is_watching() -> bool:
     return kernel is not None and bool(getattr(kernel, "_allow_stdin", True))
 
 
+def bars_are_seen() -> bool:
+    """False in a notebook that nobody watches, where a progress bar is only a broken widget in the saved file."""
+    return somebody_is_watching() or not in_notebook()
+
+
 def _kernel() -> object | None:
     """The running ipykernel, or None; asks without importing IPython where nothing has."""
     ipython = sys.modules.get("IPython")

@@ -7,6 +7,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
 
+from cartpole_lessons.errors import RecordingError
+
 
 @contextlib.contextmanager
 def atomic_write(path: str | os.PathLike) -> Iterator[BinaryIO]:
@@ -30,3 +32,15 @@ def atomic_write(path: str | os.PathLike) -> Iterator[BinaryIO]:
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def write_file(path: str | os.PathLike, content: bytes, what: str) -> None:
+    """Write all of the file or none of it; `RecordingError` where that fails. `what` begins its sentence ("The table")."""
+    try:
+        with atomic_write(path) as file:
+            file.write(content)
+    except OSError as error:
+        raise RecordingError(
+            f"{what} cannot be written to {Path(path).parent} ({error.strerror or error}): "
+            "free some space there, or choose a folder that you may write to."
+        ) from None

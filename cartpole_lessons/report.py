@@ -5,17 +5,16 @@ import html
 import io
 import os
 from collections.abc import Iterable, Mapping, Sequence
-from importlib import import_module
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 
-from cartpole_lessons.errors import CourseError, RecordingError
-from cartpole_lessons.files import atomic_write
+from cartpole_lessons.errors import CourseError
+from cartpole_lessons.files import write_file
 from cartpole_lessons.plots import course_style, plot_learning_curves
-from cartpole_lessons.study import ALGORITHMS, RESULTS, StudyError, read_results, read_study, readable, summarise
+from cartpole_lessons.study import RESULTS, StudyError, by_row, load_lesson, nameless, read_results, read_study, readable, summarise
 from cartpole_lessons.video import record
 
 Run = Mapping[str, Any]
@@ -46,13 +45,7 @@ def write_report(path: str | os.PathLike, folder: str | os.PathLike | None = Non
     rows = _rows(folder)
     title = "CartPole: the published results" if folder is None else f"CartPole: the study in {Path(folder).resolve().name}"
     page = _page(title, rows, _films(rows, progress) if films else [])
-    try:
-        with atomic_write(path) as file:
-            file.write(page.encode())
-    except OSError as error:
-        raise RecordingError(
-            f"The report cannot be written to {path.parent} ({error.strerror or error}): choose a folder with space that you may write to."
-        ) from None
+    write_file(path, page.encode(), "The report")
     return path
 
 
@@ -63,10 +56,7 @@ def _rows(folder: str | os.PathLike | None) -> dict[str, list[Run]]:
         if not rows:
             raise StudyError("This installation holds no published results: pass the folder of a study of your own.")
         return rows
-    rows = {}
-    for run in read_study(folder).runs:
-        rows.setdefault(run["row"], []).append(run)
-    return rows
+    return by_row(read_study(folder).runs)
 
 
 def _page(title: str, rows: Mapping[str, Sequence[Run]], films: Sequence[str]) -> str:
@@ -165,9 +155,7 @@ def _films(rows: Mapping[str, Sequence[Run]], progress: bool) -> list[str]:
 
 
 def _film(row: str, run: Run) -> str:
-    lesson = run["lesson"]
-    train = import_module(lesson if "." in lesson else f"{ALGORITHMS}.{lesson}").train
-    result = train(seed=run["seed"], **run["hyperparameters"])
+    result = load_lesson(run["lesson"]).train(seed=run["seed"], **run["hyperparameters"])
     label = f"{row}, seed {run['seed']}: mean return {result.evaluation.mean:.0f} of {result.evaluation.max_episode_steps}"
     return record(result.policy, result.env_id, label=label).to_html()
 
@@ -187,7 +175,7 @@ def _machines(runs: Iterable[Run]) -> str:
     """The machines, without their names, and on how many trainings each was used."""
     used: dict[str, int] = {}
     for run in runs:
-        text = ", ".join(f"{name} {value}" for name, value in run["machine"].items() if name != "host")
+        text = ", ".join(f"{name} {value}" for name, value in nameless(run["machine"]).items())
         used[text] = used.get(text, 0) + 1
     lines = "".join(f"<li>{count} trainings: {html.escape(text)}</li>" for text, count in used.items())
     return f"<ul>{lines}</ul><p>Films are of trainings made again, with the same seed, when this page was written.</p>"

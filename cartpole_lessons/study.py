@@ -39,10 +39,10 @@ import numpy as np
 
 from cartpole_lessons import __version__
 from cartpole_lessons.checks import check_choice, check_count, check_seed
-from cartpole_lessons.display import in_notebook, somebody_is_watching
+from cartpole_lessons.display import bars_are_seen
 from cartpole_lessons.environment import env_spec
 from cartpole_lessons.errors import CourseError, InvalidInput, MissingDependency, RecordingError
-from cartpole_lessons.files import atomic_write
+from cartpole_lessons.files import write_file
 from cartpole_lessons.threads import one_thread
 
 if TYPE_CHECKING:
@@ -127,7 +127,7 @@ class Study:
         writer.writeheader()
         writer.writerows(table)
         if path is not None:
-            _write(Path(path), text.getvalue().encode(), "The table")
+            write_file(path, text.getvalue().encode(), "The table")
         return text.getvalue()
 
     def to_frame(self) -> "pd.DataFrame":
@@ -208,7 +208,7 @@ def run_study(
                         f"A process on {record['machine']['host']} has loaded other code of {missing[name].lesson} than what is on disk here: "
                         "install the same course there, restart the kernel or the worker, and make the same call again."
                     )
-                _write(folder / name, _canonical(record) + b"\n", "The result")
+                write_file(folder / name, _canonical(record) + b"\n", "The result")
                 runs[name] = _run(record)
                 count(runs[name])
     except CourseError:
@@ -257,7 +257,7 @@ def run_task(task: Task) -> tuple[str, dict[str, Any]]:
     with _one_at_a_time, one_thread():
         error = None
         try:
-            train = _load(task.lesson).train
+            train = load_lesson(task.lesson).train
             _warm_up(task, train)
             result = _whole(train(seed=task.seed, **task.keywords))
         except Exception as raised:
@@ -294,6 +294,11 @@ def machine() -> dict[str, str]:
     }
 
 
+def nameless(machine: Mapping[str, str]) -> dict[str, str]:
+    """What `machine` says, without the host's name: nobody else's business."""
+    return {name: value for name, value in machine.items() if name != "host"}
+
+
 # Figures ------------------------------------------------------------------------------------------------------------------------
 
 
@@ -315,7 +320,7 @@ def write_results(runs: Sequence[Mapping[str, Any]], folder: str | os.PathLike =
     """
     first = runs[0]
     shared = {name: first[name] for name in ("row", "lesson", "env_id", "hyperparameters", "code")}
-    shared["machine"] = {name: value for name, value in first["machine"].items() if name != "host"}
+    shared["machine"] = nameless(first["machine"])
     kept = ("seed", "status", "solved", "perfect", "mean_return", "env_steps", "seconds", "evaluations")
     lines = [
         json.dumps({name: _thinned(run[name]) if name == "evaluations" else run[name] for name in kept}, separators=(",", ":"))
@@ -323,8 +328,16 @@ def write_results(runs: Sequence[Mapping[str, Any]], folder: str | os.PathLike =
     ]
     path = Path(folder) / f"{first['row']}.json"
     text = json.dumps(shared, indent=1).removesuffix("\n}") + ',\n "runs": [\n' + ",\n".join(lines) + "\n]}\n"
-    _write(path, text.encode(), "The results")
+    write_file(path, text.encode(), "The results")
     return path
+
+
+def by_row(runs: Iterable[Mapping[str, Any]]) -> dict[str, list[Mapping[str, Any]]]:
+    """{row: its runs}, both in the order in which they come."""
+    rows: dict[str, list[Mapping[str, Any]]] = {}
+    for run in runs:
+        rows.setdefault(run["row"], []).append(run)
+    return rows
 
 
 def worst_of_last(run: Mapping[str, Any]) -> float | None:
@@ -345,10 +358,7 @@ def summarise(runs: Iterable[Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
     infinity says that half of the runs never got there. `stable` counts the runs whose last ten evaluations all reach the environment's
     reward threshold; it is None where there are no evaluations.
     """
-    groups: dict[str, list[Mapping[str, Any]]] = {}
-    for run in runs:
-        groups.setdefault(run["row"], []).append(run)
-    return {row: _summary(group) for row, group in groups.items()}
+    return {row: _summary(group) for row, group in by_row(runs).items()}
 
 
 def wilson_interval(successes: int, of: int) -> tuple[float, float]:
@@ -453,7 +463,7 @@ def _check_lesson(lesson: object) -> str:
     return lesson
 
 
-def _load(lesson: str) -> ModuleType:
+def load_lesson(lesson: str) -> ModuleType:
     """The module of a lesson; `MissingDependency` where it needs a package that is not installed."""
     try:
         return import_module(_module_name(lesson))
@@ -465,7 +475,7 @@ def _load(lesson: str) -> ModuleType:
 
 def _checked_keywords(lesson: str, keywords: Mapping[str, Any]) -> dict[str, Any]:
     """The keywords as JSON would have them; `InvalidInput` unless the lesson's `train` has all of them."""
-    train = getattr(_load(lesson), "train", None)
+    train = getattr(load_lesson(lesson), "train", None)
     if train is None:
         raise InvalidInput(f"The module {lesson} has no function train: a study calls train(seed=..., **hyperparameters) of it.")
     known = sorted(set(inspect.signature(train).parameters) - {"seed", "progress"})
@@ -487,7 +497,7 @@ def _checked_keywords(lesson: str, keywords: Mapping[str, Any]) -> dict[str, Any
 
 def _environment(task: Task) -> str:
     """The environment that the task trains in, which a training that failed does not tell."""
-    return task.keywords.get("env_id") or inspect.signature(_load(task.lesson).train).parameters["env_id"].default
+    return task.keywords.get("env_id") or inspect.signature(load_lesson(task.lesson).train).parameters["env_id"].default
 
 
 def _obey(owner: int) -> None:
@@ -641,18 +651,6 @@ def _canonical(content: object) -> bytes:
     return json.dumps(content, sort_keys=True, allow_nan=False, separators=(",", ":")).encode()
 
 
-def _write(path: Path, content: bytes, what: str) -> None:
-    """Write all of the file or none of it; `RecordingError` where that fails."""
-    try:
-        with atomic_write(path) as file:
-            file.write(content)
-    except OSError as error:
-        raise RecordingError(
-            f"{what} cannot be written to {path.parent} ({error.strerror or error}): "
-            "free some space there, or choose a folder that you may write to."
-        ) from None
-
-
 def _check_writable(folder: Path) -> None:
     """`RecordingError` before anything is trained, where its result could not be kept."""
     try:
@@ -674,8 +672,7 @@ def _say(names: Sequence[str], one: str, several: str) -> None:
 @contextlib.contextmanager
 def _bar(total: int, done: Iterable[Mapping[str, Any]], progress: bool) -> Iterator[Callable[[Mapping[str, Any]], None]]:
     """A bar over the trainings with the time left, and how many failed; call what it yields with each new result."""
-    # In a notebook that nobody watches a bar is only a broken widget in the saved file.
-    if not progress or (in_notebook() and not somebody_is_watching()):
+    if not progress or not bars_are_seen():
         yield lambda run: None
         return
     from tqdm.auto import tqdm

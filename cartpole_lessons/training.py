@@ -24,11 +24,11 @@ import torch
 
 from cartpole_lessons.checkpoints import save_checkpoint
 from cartpole_lessons.checks import check_count, check_seed
-from cartpole_lessons.display import in_notebook, somebody_is_watching
+from cartpole_lessons.display import bars_are_seen
 from cartpole_lessons.environment import env_spec
 from cartpole_lessons.errors import CheckpointError, MissingDependency, RecordingError
 from cartpole_lessons.evaluation import Evaluation, evaluate
-from cartpole_lessons.files import atomic_write
+from cartpole_lessons.files import write_file
 from cartpole_lessons.interrupts import HeldInterrupts
 from cartpole_lessons.plots import LivePlot
 from cartpole_lessons.policy import Policy
@@ -66,14 +66,7 @@ class History:
         writer.writerow(["name", "env_step", "value"])
         writer.writerows((name, step, repr(value)) for name, step, value in self.rows())
         if path is not None:
-            try:
-                with atomic_write(path) as file:
-                    file.write(text.getvalue().encode())
-            except OSError as error:
-                raise RecordingError(
-                    f"The history cannot be written to {Path(path).parent} ({error.strerror or error}): "
-                    "free some space there, or choose a folder that you may write to."
-                ) from None
+            write_file(path, text.getvalue().encode(), "The history")
         return text.getvalue()
 
     def to_frame(self) -> "pd.DataFrame":
@@ -341,8 +334,7 @@ class _Progress:
 
     def __init__(self, title: str, total: int) -> None:
         self.bar = None
-        # In a notebook that nobody watches a bar is only a broken widget in the saved file.
-        if somebody_is_watching() or not in_notebook():
+        if bars_are_seen():
             from tqdm.auto import tqdm
 
             self.bar = tqdm(total=total, desc=title, unit=" steps", unit_scale=True, leave=True)

@@ -23,7 +23,7 @@ from tqdm.auto import tqdm
 from .actor_critic import Critic, n_step_returns
 from .policy_gradient import PolicyNetwork, score_function_loss
 from ..checks import check_count, check_seed
-from ..display import in_notebook, somebody_is_watching
+from ..display import bars_are_seen
 from ..environment import env_spec, make_envs
 from ..errors import InvalidInput
 from ..evaluation import Evaluation
@@ -374,7 +374,7 @@ def train(
     updates_left = -(-check_count("max_steps", max_steps) // steps_at_once)  # rounded up
     updates_per_round = max(1, round(evaluate_every / steps_at_once))
     check_device(device)
-    quiet = not progress or (in_notebook() and not somebody_is_watching())
+    quiet = not progress or not bars_are_seen()
     started, interrupted = time.perf_counter(), False
 
     bar = tqdm(desc="many_seeds", total=len(seeds), unit=" seeds", disable=quiet)
