@@ -53,6 +53,10 @@ class History:
         """(env step, loss) of every update."""
         return self.metrics.get("loss", [])
 
+    def drop_half_an_episode(self) -> None:
+        """Forget an end that has no return: Ctrl-C may have come between the two lists."""
+        del self.episode_ends[len(self.episode_returns) :]
+
     def rows(self) -> list[tuple[str, int, float]]:
         """All of it as (name, env step, value): first the episodes, then the evaluations, then each metric."""
         rows = [("episode_return", step, value) for step, value in zip(self.episode_ends, self.episode_returns, strict=True)]
@@ -274,8 +278,7 @@ class Run:
         if self._policy is None:
             raise RuntimeError(f"{self.lesson} ended without training: its loop must ask run.goes_on(policy).")
         policy = self._policy
-        # Ctrl-C may have come between the two lists.
-        del self.history.episode_ends[len(self.history.episode_returns) :]
+        self.history.drop_half_an_episode()
         if self._best is not None:
             policy.load_state_dict(self._best[1])
         evaluation = self._evaluate("result")

@@ -405,8 +405,7 @@ def train(
             print(f"Stopped by you. {len(left)} of {len(seeds)} seeds were still learning.")
         for learner in left:
             learner.seconds = time.perf_counter() - started
-            # Ctrl-C may have come between the two lists.
-            del learner.history.episode_ends[len(learner.history.episode_returns) :]
+            learner.history.drop_half_an_episode()
         last_evaluation = time.perf_counter()
         judged = best_policies(learners, actors.network, env_id)
         last_evaluation = time.perf_counter() - last_evaluation
