@@ -114,7 +114,7 @@ def test_result_keeps_the_contract_of_a_learner(env_id, action_shape):
     result = augmented_random_search.train(seed=1, env_id=env_id, max_steps=500)
     assert result.policy.act(np.zeros((7, 4), dtype=np.float32)).shape == (7, *action_shape)
     assert np.shape(result.policy.act(np.zeros(4, dtype=np.float32))) == action_shape
-    assert result.hyperparameters["num_directions"] == 4
+    assert result.hyperparameters["num_directions"] == 3
     assert result.seconds > 0
     assert result.solved == result.evaluation.solved
 

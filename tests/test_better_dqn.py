@@ -101,13 +101,36 @@ def test_the_mean_of_dueling_values_is_the_networks_word_for_the_state():
     torch.testing.assert_close(gap, 10 * (outputs[:, 2] - outputs[:, 1]), rtol=1e-4, atol=1e-4)
 
 
-def test_the_learning_rate_falls_in_a_straight_line(monkeypatch):
+@pytest.mark.parametrize(
+    ("env_steps", "returns", "expected"),
+    [
+        (0, [], 0.1),  # nothing has ended yet
+        (0, [0.0, 0.0], 0.1),
+        (500, [], 0.05),
+        (500, [10.0, 40.0], 0.05 * 0.75),
+        (500, [100.0], 0.01),  # nothing left to gain
+        (1_000, [10.0], 0.01),
+        (5_000, [10.0], 0.01),
+        (0, [-200.0], 0.1),  # an environment that punishes: no more than the start
+    ],
+)
+def test_the_learning_rate_falls_with_the_steps_and_with_what_is_left_to_gain(env_steps, returns, expected):
+    rate = better_dqn.learning_rate_at(env_steps, returns, start=0.1, end=0.01, steps=1_000, limit=100)
+    assert rate == pytest.approx(expected)
+
+
+def test_training_uses_that_learning_rate(monkeypatch):
     rates = []
     original = better_dqn.update
     monkeypatch.setattr(
         better_dqn, "update", lambda net, optimizer, *rest: rates.append(optimizer.param_groups[0]["lr"]) or original(net, optimizer, *rest)
     )
-    better_dqn.train(
+    asked = []
+    schedule = better_dqn.learning_rate_at
+    monkeypatch.setattr(
+        better_dqn, "learning_rate_at", lambda *args, **kwargs: asked.append((args, schedule(*args, **kwargs))) or asked[-1][1]
+    )
+    result = better_dqn.train(
         seed=0,
         max_steps=2_000,
         annealing_steps=1_000,
@@ -119,7 +142,10 @@ def test_the_learning_rate_falls_in_a_straight_line(monkeypatch):
     )
     assert rates[0] == 0.1
     assert rates[-1] == pytest.approx(0.01)
-    assert rates == sorted(rates, reverse=True)
+    assert set(rates) <= {rate for _, rate in asked}
+    (env_steps, returns), _ = asked[-1]
+    ended = sum(end <= env_steps for end in result.history.episode_ends)
+    assert returns == result.history.episode_returns[ended - 20 : ended]
 
 
 def test_the_policy_returned_is_the_average(monkeypatch):

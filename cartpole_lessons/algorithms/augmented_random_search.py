@@ -106,7 +106,7 @@ def train(
     max_steps: int = 200_000,
     progress: bool = False,
     method: str = "augmented",
-    num_directions: int = 4,
+    num_directions: int = 3,
     top_directions: int = 2,
     step_size: float = 0.5,
     noise: float = 1.0,
