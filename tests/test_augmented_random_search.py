@@ -120,7 +120,7 @@ def test_result_keeps_the_contract_of_a_learner(env_id, action_shape):
 
 
 def test_every_step_of_every_candidate_is_counted():
-    result = augmented_random_search.train(seed=1, env_id="CartPole-v1", max_steps=2_000)
+    result = augmented_random_search.train(seed=1, env_id="CartPole-v1", max_steps=2_000, num_directions=4)
     assert result.env_steps == result.history.episode_ends[-1] == sum(result.history.episode_returns)
     assert len(result.history.episode_returns) % 8 == 0
 
@@ -144,7 +144,7 @@ def test_interrupting_the_training_returns_the_best_policy_so_far(monkeypatch, c
         return augmented_update(*arguments)
 
     monkeypatch.setitem(augmented_random_search.UPDATES, "augmented", update_then_interrupt)
-    result = augmented_random_search.train(seed=0)
+    result = augmented_random_search.train(seed=0, num_directions=4)
     assert result.interrupted
     assert len(result.history.episode_returns) == 8
     assert torch.isfinite(parameters_to_vector(result.policy.parameters())).all()
