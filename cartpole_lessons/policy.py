@@ -1,6 +1,7 @@
 """What every policy of the course has in common: it looks at observations, and acts."""
 
 import itertools
+import math
 from collections.abc import Callable
 
 import numpy as np
@@ -54,7 +55,7 @@ class Policy(nn.Module):
         if batch.ndim not in (1, 2) or batch.shape[-1] != OBSERVATION_SIZE:
             raise InvalidInput(f"Observations have shape (4,) or (n, 4), but got {tuple(batch.shape)}.")
         # One sum instead of a test per element: it is not finite exactly when an observation is not (or is absurdly large).
-        if not torch.isfinite(batch.sum()):
+        if not math.isfinite(batch.sum()):
             raise InvalidInput(
                 "Observations hold NaN or infinity: look at the environment's last step, or at what was done to its observations."
             )

@@ -63,34 +63,35 @@ def collect_episodes(envs: VectorEnv, policy: Policy | Callable) -> Episodes:
         raise InvalidInput("collect_episodes needs environments with a time limit: make them with make_envs().")
     act = _exploring(policy)
     n = envs.num_envs
-    observations = torch.empty(limit, n, *envs.single_observation_space.shape)
-    actions = torch.empty(limit, n, *envs.single_action_space.shape, dtype=_action_dtype(envs))
-    rewards = torch.empty(limit, n)
-    terminated = torch.zeros(limit, n, dtype=torch.bool)
-    truncated = torch.zeros(limit, n, dtype=torch.bool)
-    over = torch.zeros(n, dtype=torch.bool)
+    # NumPy while it is filled, one row at a time: there a torch tensor costs several times as much.
+    observations = np.empty((limit, n, *envs.single_observation_space.shape), dtype=np.float32)
+    actions = np.empty((limit, n, *envs.single_action_space.shape), dtype=envs.action_space.dtype)
+    rewards = np.empty((limit, n), dtype=np.float32)
+    terminated = np.zeros((limit, n), dtype=bool)
+    truncated = np.zeros((limit, n), dtype=bool)
+    over = np.zeros(n, dtype=bool)
 
     current, _ = envs.reset()
     steps = 0
     while not over.all():
-        observations[steps] = torch.from_numpy(current)
-        actions[steps] = torch.from_numpy(check_actions(act(current), envs.action_space))
-        current, reward, ended, cut_off, _ = envs.step(actions[steps].numpy())
-        rewards[steps] = torch.from_numpy(reward)
-        terminated[steps] = torch.from_numpy(ended)
-        truncated[steps] = torch.from_numpy(cut_off)
+        observations[steps] = current
+        actions[steps] = check_actions(act(current), envs.action_space)
+        current, rewards[steps], terminated[steps], truncated[steps], _ = envs.step(actions[steps])
         over |= terminated[steps] | truncated[steps]
         steps += 1
 
-    done = terminated[:steps] | truncated[:steps]
+    observations, actions, rewards, terminated, truncated = (
+        torch.from_numpy(rows[:steps]) for rows in (observations, actions, rewards, terminated, truncated)
+    )
+    done = terminated | truncated
     # The first episode of each environment ends at its first `done`; what autoreset started after it is left out.
     mask = valid_steps(done.cumsum(0).bool())
     last = mask.sum(0) - 1
     each = torch.arange(n)
     return Episodes(
-        observations=observations[:steps],
-        actions=actions[:steps],
-        rewards=rewards[:steps] * mask,
+        observations=observations,
+        actions=actions,
+        rewards=rewards * mask,
         mask=mask,
         terminated=terminated[last, each],
         truncated=truncated[last, each] & ~terminated[last, each],
@@ -135,21 +136,22 @@ class StepCollector:
         """The next `steps` steps of every environment, with actions drawn as in training."""
         act = _exploring(policy)
         n = self.envs.num_envs
-        observations = torch.empty(self.steps + 1, n, *self.envs.single_observation_space.shape)
-        actions = torch.empty(self.steps, n, *self.envs.single_action_space.shape, dtype=_action_dtype(self.envs))
-        rewards = torch.empty(self.steps, n)
-        terminated = torch.empty(self.steps, n, dtype=torch.bool)
-        truncated = torch.empty(self.steps, n, dtype=torch.bool)
+        observations = np.empty((self.steps + 1, n, *self.envs.single_observation_space.shape), dtype=np.float32)
+        actions = np.empty((self.steps, n, *self.envs.single_action_space.shape), dtype=self.envs.action_space.dtype)
+        rewards = np.empty((self.steps, n), dtype=np.float32)
+        terminated = np.empty((self.steps, n), dtype=bool)
+        truncated = np.empty((self.steps, n), dtype=bool)
 
-        observations[0] = torch.from_numpy(self._observation)
+        observations[0] = self._observation
         for step in range(self.steps):
-            actions[step] = torch.from_numpy(check_actions(act(self._observation), self.envs.action_space))
-            self._observation, reward, ended, cut_off, _ = self.envs.step(actions[step].numpy())
-            observations[step + 1] = torch.from_numpy(self._observation)
-            rewards[step] = torch.from_numpy(reward)
-            terminated[step] = torch.from_numpy(ended)
-            truncated[step] = torch.from_numpy(cut_off & ~ended)
+            actions[step] = check_actions(act(self._observation), self.envs.action_space)
+            self._observation, rewards[step], terminated[step], truncated[step], _ = self.envs.step(actions[step])
+            observations[step + 1] = self._observation
 
+        truncated &= ~terminated
+        observations, actions, rewards, terminated, truncated = map(
+            torch.from_numpy, (observations, actions, rewards, terminated, truncated)
+        )
         done = terminated | truncated
         mask = valid_steps(done, self._done)
         self._done = done[-1]
@@ -172,7 +174,3 @@ class StepCollector:
 def _exploring(policy: Policy | Callable) -> Callable:
     """How `policy` acts in training: it draws its actions, where it can."""
     return functools.partial(policy.act, deterministic=False) if hasattr(policy, "act") else action_function(policy)
-
-
-def _action_dtype(envs: VectorEnv) -> torch.dtype:
-    return torch.from_numpy(np.empty(0, dtype=envs.action_space.dtype)).dtype
