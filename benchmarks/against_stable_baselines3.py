@@ -1,4 +1,4 @@
-"""The course's algorithms against Stable-Baselines3's, seed by seed in one process, under the same stopping rule.
+"""The course's algorithms against Stable-Baselines3's, seed by seed, both in the same process, under the same stopping rule.
 
     pip install -e '.[compare]'
     python benchmarks/against_stable_baselines3.py --seeds 20
@@ -17,6 +17,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 import torch
+from joblib import Parallel, delayed
 from tqdm import tqdm
 
 from cartpole_lessons.files import atomic_write
@@ -119,31 +120,37 @@ def compared() -> list[str]:
     return [name for name in PAIRS if find_spec(f"cartpole_lessons.algorithms.{name}")]
 
 
+def compare_seed(made_by: dict, seed: int, folder: Path) -> dict:
+    """{"seed", "ours", "theirs"} of one seed, from its file in `folder` where it was run by the same versions."""
+    path = folder / f"{made_by['lesson']}-seed{seed}.json"
+    kept = json.loads(path.read_text()) if path.exists() else {}
+    if {key: kept.get(key) for key in made_by} != made_by:
+        train_ours = import_module(f"cartpole_lessons.algorithms.{made_by['lesson']}").train
+        train_ours(seed=0, max_steps=1)  # a process's first use of an optimizer imports a second's worth of torch
+        ours = figures(train_ours(seed=seed, max_steps=MAX_STEPS))
+        kept = made_by | {"run": {"seed": seed, "ours": ours, "theirs": figures(train_theirs(made_by["lesson"], seed))}}
+        with atomic_write(path) as file:
+            file.write(json.dumps(kept).encode())
+    return kept["run"]
+
+
 def compare(seeds: int, folder: Path, names: list[str] | None = None) -> list[dict]:
     """Per algorithm {"lesson", "theirs", "code", "version", "runs": [{"seed", "ours", "theirs"}]}, seeds 0 to seeds-1.
 
-    Each seed leaves a file in `folder`, and is not run again while lesson and Stable-Baselines3 are the same.
+    One process per core, each with both sides of a seed, one after the other, so that what else the machine does slows both. Each seed leaves
+    a file in `folder`, and is not run again while lesson and Stable-Baselines3 are the same.
     """
     pairs = []
-    for name in names or compared():
-        made_by = {"lesson": name, "theirs": f"SB3 {PAIRS[name][0]}", "code": lesson_code(name), "version": stable_baselines3.__version__}
-        train_ours = import_module(f"cartpole_lessons.algorithms.{name}").train
-        train_ours(seed=0, max_steps=1)  # the first use of an optimizer imports a second's worth of torch
-        runs = []
-        for seed in tqdm(range(seeds), desc=f"{name} and {made_by['theirs']}"):
-            path = folder / f"{name}-seed{seed}.json"
-            kept = json.loads(path.read_text()) if path.exists() else {}
-            if {key: kept.get(key) for key in made_by} != made_by:
-                run = {
-                    "seed": seed,
-                    "ours": figures(train_ours(seed=seed, max_steps=MAX_STEPS)),
-                    "theirs": figures(train_theirs(name, seed)),
-                }
-                kept = made_by | {"run": run}
-                with atomic_write(path) as file:
-                    file.write(json.dumps(kept).encode())
-            runs.append(kept["run"])
-        pairs.append(made_by | {"runs": runs})
+    with Parallel(n_jobs=-1, return_as="generator") as parallel:
+        for name in names or compared():
+            made_by = {
+                "lesson": name,
+                "theirs": f"SB3 {PAIRS[name][0]}",
+                "code": lesson_code(name),
+                "version": stable_baselines3.__version__,
+            }
+            runs = parallel(delayed(compare_seed)(made_by, seed, folder) for seed in range(seeds))
+            pairs.append(made_by | {"runs": list(tqdm(runs, desc=f"{name} and {made_by['theirs']}", total=seeds))})
     return pairs
 
 

@@ -120,6 +120,27 @@ def lesson_table() -> str:
     return "\n".join(rows)
 
 
+def variants_table() -> str:
+    """The published rows that are no lesson's own: other environments, other methods, and whether what was learned stays."""
+    titles = lesson_titles()
+    rows = []
+    for summary in summarise([run for runs in read_results(RESULTS).values() for run in runs]).values():
+        if summary["row"] == summary["lesson"]:
+            continue
+        settings = {"env_id": summary["env_id"]} | summary["hyperparameters"]
+        called = ", ".join(f"{name}={value!r}" for name, value in settings.items())
+        trained_on = summary["hyperparameters"].get("stop_when_perfect") is False
+        cells = readable(summary)
+        figures = [cells["stable"] if trained_on else "-"]
+        figures += ["-" if trained_on else cells[name] for name in ("env_steps", "seconds")]
+        title = titles.get(summary["lesson"], summary["lesson"])
+        rows.append(f"| {title} | `{called}` | {cells['solved']} | {cells['perfect']} | {' | '.join(figures)} |")
+    if not rows:
+        return "*`make study` writes these rows.*"
+    head = ["| lesson | `train` called with | solved | perfect | stays | env steps | seconds |", "|---|---|---|---|---|---|---|"]
+    return "\n".join(head + sorted(rows))
+
+
 def learning_curves() -> str:
     """The picture of the published learning curves, and what it shows, where `make study` has drawn it."""
     titles = lesson_titles()
@@ -219,6 +240,7 @@ def readme() -> str:
     content = {
         "badges": f"{ci} {launch_badges(first)}",
         "lessons": lesson_table(),
+        "variants": variants_table(),
         "curves": learning_curves(),
         "comparison": comparison_table(),
         "memory": memory_sentence(),
