@@ -5,7 +5,6 @@ BIN := .venv/Scripts
 else
 BIN := .venv/bin
 endif
-EXPORTED := $(shell grep -l default_exp notebooks/*.ipynb)
 
 .PHONY: run lab test test-faults test-launch test-colab test-binder test-browser test-offline lint export outputs study badges lock clean
 
@@ -43,7 +42,7 @@ lint: .venv/ready
 	$(BIN)/ruff check . && $(BIN)/ruff format --check .
 
 export: .venv/ready  ## notebooks -> cartpole_lessons/algorithms/
-	for lesson in $(EXPORTED); do $(BIN)/nb-export --lib-path cartpole_lessons $$lesson || exit 1; done
+	$(BIN)/python tools/export.py
 
 outputs: .venv/ready  ## execute the lessons and write their outputs into notebooks/
 	$(BIN)/python tools/run_lessons.py --in-place

@@ -7,6 +7,7 @@ memory before and after ten times its capacity has gone through it.
 """
 
 import statistics
+import sys
 import time
 from collections.abc import Callable
 
@@ -17,6 +18,7 @@ from cartpole_lessons.threads import one_thread
 
 CAPACITY = 100_000
 REPEATS, CALLS = 15, 1_000
+LEAST_PUSHED, MOST_MICROSECONDS = 1_000_000, 30  # per second in batches of 32; per sample of 256
 
 
 def seconds_per_call(call: Callable) -> float:
@@ -36,19 +38,25 @@ def transitions(count: int) -> Transition:
 
 
 @one_thread()
-def main() -> None:
+def main() -> int:
     memory = ReplayMemory(CAPACITY)
     before = memory.rows.nbytes
+    pushed, sampled = {}, {}
     for size in (8, 32, 128):
         batch = transitions(size)
-        seconds = seconds_per_call(lambda batch=batch: memory.push(batch))
-        print(f"push in batches of {size:3}: {size / seconds:12,.0f} transitions/s")
+        pushed[size] = size / seconds_per_call(lambda batch=batch: memory.push(batch))
+        print(f"push in batches of {size:3}: {pushed[size]:12,.0f} transitions/s")
     while memory.pushed < 10 * CAPACITY:
         memory.push(transitions(1_000))
     for size in (128, 256):
-        print(f"sample {size}: {seconds_per_call(lambda size=size: memory.sample(size)) * 1e6:.1f} microseconds")
-    print(f"{before:,} bytes before, {memory.rows.nbytes:,} after {memory.pushed:,} transitions; {len(memory):,} remembered")
+        sampled[size] = seconds_per_call(lambda size=size: memory.sample(size)) * 1e6
+        print(f"sample {size}: {sampled[size]:.1f} microseconds")
+    after = memory.rows.nbytes
+    print(f"{before:,} bytes before, {after:,} after {memory.pushed:,} transitions; {len(memory):,} remembered")
+    good = pushed[32] >= LEAST_PUSHED and sampled[256] <= MOST_MICROSECONDS and after == before
+    print("as quick and as small as promised" if good else "NOT as quick or as small as promised")
+    return 0 if good else 1
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

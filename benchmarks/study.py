@@ -114,6 +114,9 @@ def main() -> int:
     parser.add_argument("--no-comparison", action="store_true", help="leave Stable-Baselines3 out")
     arguments = parser.parse_args()
     unknown = set(arguments.rows) - set(ROWS)
+    compares = not arguments.no_comparison and not arguments.rows and arguments.seeds == SEEDS
+    if compares and find_spec("stable_baselines3") is None:
+        parser.error("the comparison needs Stable-Baselines3: run `pip install -e '.[compare]'`, or leave it out with --no-comparison")
     if unknown or arguments.seeds < 1:
         parser.error(f"unknown row {', '.join(sorted(unknown))}" if unknown else "--seeds is at least 1")
 
@@ -128,10 +131,8 @@ def main() -> int:
         return 0
     publish(study)
 
-    if arguments.no_comparison or arguments.rows:
+    if not compares:
         print("Stable-Baselines3 is left out, as you asked: its published figures stay as they are.")
-    elif find_spec("stable_baselines3") is None:
-        print("Stable-Baselines3 is left out: it is not installed, which `pip install -e '.[compare]'` changes.")
     else:
         import against_stable_baselines3
 

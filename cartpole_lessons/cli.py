@@ -363,6 +363,7 @@ def study(
     ] = None,
     workers: Annotated[int | None, typer.Option(help="Processes. Default: one per core.")] = None,
     scheduler: Annotated[str | None, typer.Option(metavar="ADDRESS", help="Run on the cluster of this Dask scheduler.")] = None,
+    retry_failed: Annotated[bool, typer.Option("--retry-failed", help="Run those again that raised an error.")] = False,
 ) -> None:
     """Train many lessons on many seeds; stopped or killed, the same command goes on where it was."""
     chosen = parse_seeds(seeds)
@@ -373,12 +374,14 @@ def study(
 
     from cartpole_lessons.study import readable, run_study
 
-    done = run_study(names, chosen, folder=folder, grid=grid, workers=workers, scheduler=scheduler)
+    done = run_study(names, chosen, folder=folder, grid=grid, workers=workers, scheduler=scheduler, retry_failed=retry_failed)
     table = Table(Column("row", no_wrap=True), "solved", "perfect", "env steps", "seconds", box=None, pad_edge=False)
     for row, summary in done.summary().items():
         cells = readable(summary)
         table.add_row(row, *(cells[name].replace(" (", "\n(") for name in ("solved", "perfect", "env_steps", "seconds")))
     Console(highlight=False).print(table)
+    for run in done.failed:
+        print(f"failed: {run['row']}, seed {run['seed']}: {run['error'].strip().splitlines()[-1]}")
     print(f"{done}. Next: cartpole-lessons report {folder}")
     raise typer.Exit(1 if done.failed else 0)
 

@@ -245,7 +245,7 @@ print(json.dumps({"tried": tried, "gpu": gpu}))
 
 def _imports() -> Iterator[Finding]:
     """What is installed must also load: a broken library shows only then, and may take the process with it. The GPU is asked on the way."""
-    core = [name for name, _ in (_requirements() or {}).get("", [])]
+    core = dict((_requirements() or {}).get("", []))
     modules = {name: MODULES.get(name, name) for name in core if _version(name) is not None}
     broken, gpu = _try_imports(list(modules.values()))
     for name, module in modules.items():
@@ -255,7 +255,7 @@ def _imports() -> Iterator[Finding]:
                 f"import {module}",
                 PROBLEM,
                 f"installed, but it does not load ({reason})",
-                _pip(f"install --force-reinstall --no-deps {name}"),
+                _reinstall(name, core),
             )
     if modules and not any(broken.values()):
         yield Finding("imports", OK, "the core packages load")
@@ -266,10 +266,17 @@ def _imports() -> Iterator[Finding]:
             "GPU",
             NOTE,
             "there is an NVIDIA GPU, but torch does not see it; the lessons do not need it",
-            _pip("install --force-reinstall --no-deps torch"),
+            _reinstall("torch", core),
         )
     else:
         yield Finding("GPU", OK, "none; the lessons do not need one")
+
+
+def _reinstall(name: str, ranges: dict[str, str]) -> str:
+    """The command that puts a fresh copy of a core package in place, in the course's range."""
+    # Builds of torch differ in the libraries that they need, so a fresh one brings its own.
+    alone = "" if name == "torch" else " --no-deps"
+    return _pip(f'install --force-reinstall{alone} "{name}{ranges.get(name, "")}"')
 
 
 def _try_imports(modules: list[str]) -> tuple[dict[str, str | None], str]:

@@ -380,7 +380,10 @@ def median_interval(values: Sequence[float]) -> tuple[float, float, float]:
 
 
 def readable(summary: Mapping[str, Any]) -> dict[str, str]:
-    """The cells of a table, from one of `summarise`'s entries: solved, perfect, stable, env_steps, seconds, each with its interval."""
+    """The cells of a table, from one of `summarise`'s entries: solved, perfect, stable, env_steps, seconds, each with its interval.
+
+    Steps and seconds of trainings that were told not to stop say nothing of how long it takes: "-".
+    """
 
     def share(part: Mapping[str, Any] | None) -> str:
         return "-" if part is None else f"{part['count']} of {part['of']} ({100 * part['low']:.0f}-{100 * part['high']:.0f} %)"
@@ -390,6 +393,8 @@ def readable(summary: Mapping[str, Any]) -> dict[str, str]:
         return shown[0] if len(set(shown)) == 1 else f"{shown[0]} ({shown[1]}-{shown[2]})"
 
     cells = {name: share(summary[name]) for name in ("solved", "perfect", "stable")}
+    if summary["hyperparameters"].get("stop_when_perfect") is False:
+        return cells | {"env_steps": "-", "seconds": "-"}
     return cells | {"env_steps": middle(summary["env_steps"], 0), "seconds": middle(summary["seconds"], 2)}
 
 

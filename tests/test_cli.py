@@ -517,12 +517,14 @@ def test_study_passes_workers_and_scheduler_on(command, monkeypatch):
     failed_with_one_sentence(command("study --seeds 2 --workers 3 --scheduler tcp://localhost:1"), 1, "No scheduler")
     assert asked == {
         "names": list(lessons()), "seeds": [0, 1], "folder": Path("study"), "grid": {}, "workers": 3, "scheduler": "tcp://localhost:1",
+        "retry_failed": False,
     }  # fmt: skip
 
 
 def test_a_study_with_a_training_that_raised_ends_with_1(command, sequential):
     done = command("study ppo --seeds 1 --set hidden=-3 --set max_steps=1")
     assert done.code == 1
+    assert "failed: ppo hidden=-3 max_steps=1, seed 0: " in done.out
     assert "1 runs in study, 1 of them failed" in done.out
 
 

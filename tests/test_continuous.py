@@ -201,9 +201,14 @@ def test_left_and_right_are_mirror_images(state, push):
     np.testing.assert_allclose(stepped(-state, -push), -stepped(state, push), rtol=1e-12, atol=1e-15)
 
 
-@given(states, st.floats(-1e300, 1e300))
-def test_no_state_within_bounds_leads_to_nan(state, push):
+# The observation space leaves velocities free: up to the largest number of float32.
+any_velocity = st.floats(-float(np.finfo(np.float32).max), float(np.finfo(np.float32).max))
+
+
+@given(states, any_velocity, any_velocity, st.floats(-1e300, 1e300))
+def test_no_state_within_bounds_leads_to_nan(state, velocity, angular_velocity, push):
     assert np.isfinite(stepped(state, push)).all()
+    assert np.isfinite(stepped([state[0], velocity, state[2], angular_velocity], push)).all()
 
 
 @given(st.lists(st.tuples(states, finite), min_size=1, max_size=8))

@@ -246,7 +246,7 @@ def test_packages_that_do_not_load_and_a_gpu_that_torch_does_not_see(tmp_path):
     assert found["import scipy"].severity == found["import tqdm"].severity == "problem"
     assert "libblas.so is missing" in found["import scipy"].found
     assert "Python itself ended" in found["import tqdm"].found
-    assert found["import scipy"].remedy.endswith("-m pip install --force-reinstall --no-deps scipy")
+    assert found["import scipy"].remedy.endswith('-m pip install --force-reinstall --no-deps "scipy>=1.15"')
     assert found["GPU"].severity == "note"
     assert all(is_well_formed(finding.remedy) for finding in found.values())
     for module in ("scipy", "tqdm"):

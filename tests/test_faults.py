@@ -893,6 +893,30 @@ def test_an_altered_notebook_is_read_or_named_in_one_sentence(monkeypatch, tmp_p
     assert refused > 50
 
 
+def test_an_altered_notebook_is_exported_or_named_in_one_sentence(monkeypatch, tmp_path):
+    monkeypatch.syspath_prepend(ROOT / "tools")
+    from export import export
+
+    whole = json.loads((ROOT / "notebooks" / "02_policy_gradient.ipynb").read_bytes())
+    whole["cells"] = [cell | {"outputs": []} if cell["cell_type"] == "code" else cell for cell in whole["cells"]]
+    text = json.dumps(whole).encode()
+    monkeypatch.chdir(tmp_path)
+    shutil.copy(ROOT / "pyproject.toml", tmp_path)
+    path = tmp_path / "notebooks" / "altered.ipynb"
+    path.parent.mkdir()
+    path.write_bytes(text)
+    assert export(path)
+    generator, exported, refused = random.Random(0), 0, 0
+    for number in range(400 if FULL else 40):
+        path.write_bytes(structures(whole, generator) if number % 2 else corrupt(text, generator))
+        try:
+            exported += export(path)
+        except SystemExit as error:
+            one_sentence(error, "altered.ipynb")
+            refused += 1
+    assert refused > 10
+
+
 def test_the_fuzzed_headers_would_be_harmful_where_they_are_run():
     """Otherwise the test of the corruptions would prove nothing of code that is run."""
     assert isinstance(ast.parse(HEADERS[8]).body[0].value, ast.Call)

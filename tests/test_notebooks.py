@@ -130,16 +130,7 @@ def test_exporting_again_changes_nothing(path, tmp_path):
     copy.parent.mkdir()
     copy.write_text(source, encoding="utf-8")
     (tmp_path / "pyproject.toml").write_text((ROOT / "pyproject.toml").read_text(encoding="utf-8"), encoding="utf-8")
-    subprocess.run(
-        [
-            sys.executable,
-            "-c",
-            "import sys; from nbdev.export import nb_export; nb_export(sys.argv[1], lib_path='cartpole_lessons')",
-            str(copy),
-        ],
-        cwd=tmp_path,
-        check=True,
-    )
+    subprocess.run([sys.executable, str(ROOT / "tools" / "export.py")], cwd=tmp_path, check=True)
     module = f"{exported[1]}.py"
     fresh = (tmp_path / "cartpole_lessons" / "algorithms" / module).read_text(encoding="utf-8")
     assert fresh == (ALGORITHMS / module).read_text(encoding="utf-8"), "run `make export`"

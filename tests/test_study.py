@@ -521,7 +521,7 @@ def test_a_cluster_that_loses_a_worker_finishes_and_repeats_only_what_that_worke
     killer.start()
     study = run_study(lessons, range(seeds), folder=folder, scheduler=address, progress=False)
     killer.join()
-    assert workers[0].wait() == -signal.SIGKILL
+    assert workers[0].wait() != 0  # killed
     assert 0 < len({seed for seed, _ in began}) < seeds
 
     assert [run["seed"] for run in study.runs] == list(range(seeds))
@@ -688,10 +688,10 @@ def test_published_results_come_back_as_they_were_but_for_the_machines_name(tmp_
     assert summarise(back)["row"] == summarise(runs)["row"]
 
 
-def test_the_courses_published_results_are_complete_and_small():
+def test_the_courses_published_results_are_complete_and_small_and_those_of_its_code():
     rows = read_results()
-    assert {"ppo", "actor_critic", "policy_gradient", "reinforce", ARS, "gaussian_reinforce", "hand_made"} <= set(rows)
     for row, runs in rows.items():
+        assert {run["code"] for run in runs} == {lesson_code(runs[0]["lesson"])}, f"{row} is stale: run `make study`"
         assert [run["seed"] for run in runs] == list(range(100)), row
         assert {run["row"] for run in runs} == {row}
         assert {run["status"] for run in runs} <= {"ok", "failed"}
@@ -760,10 +760,31 @@ def test_a_wrong_row_and_a_folder_that_cannot_be_written_end_in_one_sentence(mak
     one_sentence(stop.value, str(unwritable))
 
 
+def test_the_published_comparison_is_that_of_the_courses_code():
+    pairs = json.loads((RESULTS / "against_stable_baselines3.json").read_text())["pairs"]
+    assert {pair["lesson"]: pair["code"] for pair in pairs} == {pair["lesson"]: lesson_code(pair["lesson"]) for pair in pairs}
+    assert {len(pair["runs"]) for pair in pairs} == {20}
+
+
+def test_a_study_that_should_compare_says_at_once_where_it_cannot(make_study, monkeypatch, capsys):
+    monkeypatch.setattr(make_study, "find_spec", lambda name: None)
+    with pytest.raises(SystemExit) as stop:
+        make_study.run()
+    assert stop.value.code == 2
+    assert "--no-comparison" in capsys.readouterr().err
+
+
+def test_trainings_that_go_on_have_no_steps_to_solve():
+    assert readable(summarise([a_run()])["row"])["env_steps"] != "-"
+    cells = readable(summarise([a_run(hyperparameters={"stop_when_perfect": False})])["row"])
+    assert (cells["env_steps"], cells["seconds"]) == ("-", "-")
+    assert cells["stable"] != "-"
+
+
 def test_every_row_of_the_published_study_can_be_run(make_study):
     for row, (lesson, keywords) in make_study.ROWS.items():
         assert study_module._checked_keywords(study_module._check_lesson(lesson), keywords) == keywords, row
-    assert set(read_results()) <= set(make_study.ROWS)
+    assert set(read_results()) == set(make_study.ROWS)
 
 
 def test_the_picture_in_the_readme_shows_the_published_results(make_study, monkeypatch):

@@ -13,6 +13,7 @@ from typing import Any
 
 import nbformat
 
+from cartpole_lessons.files import atomic_write
 from cartpole_lessons.study import RESULTS, read_results, readable, summarise
 from cartpole_lessons.training import SECONDS_BETWEEN_SAVES
 from notebooks import read_notebook
@@ -132,7 +133,7 @@ def variants_table() -> str:
         trained_on = summary["hyperparameters"].get("stop_when_perfect") is False
         cells = readable(summary)
         figures = [cells["stable"] if trained_on else "-"]
-        figures += ["-" if trained_on else cells[name] for name in ("env_steps", "seconds")]
+        figures += [cells[name] for name in ("env_steps", "seconds")]
         title = titles.get(summary["lesson"], summary["lesson"])
         rows.append(f"| {title} | `{called}` | {cells['solved']} | {cells['perfect']} | {' | '.join(figures)} |")
     if not rows:
@@ -260,7 +261,8 @@ def write() -> list[Path]:
     """Write every file that differs from what it should be; which ones they were."""
     changed = {path: text for path, text in derived_files().items() if path.read_text(encoding="utf-8") != text}
     for path, text in changed.items():
-        path.write_text(text, encoding="utf-8")
+        with atomic_write(path) as file:
+            file.write(text.encode())
     return list(changed)
 
 

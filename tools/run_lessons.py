@@ -8,22 +8,30 @@ import argparse
 import base64
 import os
 import re
+import shutil
 import sys
 import tempfile
 import time
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
 
+import jupyter_server_mathjax
 import nbformat
 from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError
 from nbconvert import HTMLExporter
 
+from cartpole_lessons.files import atomic_write
 from cartpole_lessons.training import RESULT_MIME
 from notebooks import read_notebook
 
 ROOT = Path(__file__).resolve().parent.parent
 BUILD = ROOT / "build" / "lessons"
+MATHJAX = "mathjax"  # folder beside the pages
+# The fonts that the package brings; MathJax looks for others first.
+MATHJAX_FONTS = """MathJax.Hub.Config({"HTML-CSS": {availableFonts: [], webFont: "STIX-Web"}});
+MathJax.Ajax.loadComplete("[MathJax]/config/local/fonts.js");
+"""
 
 
 def find_lessons(names: list[str]) -> list[Path]:
@@ -67,13 +75,24 @@ def save_outputs(notebook: nbformat.NotebookNode, lesson: Path) -> Path:
     BUILD.mkdir(parents=True, exist_ok=True)
     nbformat.write(notebook, BUILD / lesson.name)
     page = BUILD / f"{lesson.stem}.html"
-    html, _ = HTMLExporter().from_notebook_node(notebook, resources={"metadata": {"name": lesson.stem}})
+    # A page otherwise asks the network for MathJax, and for RequireJS, which nothing in it uses.
+    exporter = HTMLExporter(mathjax_url=f"{MATHJAX}/MathJax.js?config=TeX-AMS-MML_HTMLorMML-full,Safe,local/fonts", require_js_url="")
+    html, _ = exporter.from_notebook_node(notebook, resources={"metadata": {"name": lesson.stem}})
     page.write_text(html, encoding="utf-8")
     films = re.findall(r'aria-label="([^"]*)"><source src="data:video/mp4;base64,([^"]*)"', "".join(_html_outputs(notebook)))
     for number, (label, data) in enumerate(films, start=1):
         words = re.sub(r"[^a-z0-9]+", "-", label.lower()).strip("-")[:40]
         (BUILD / f"{lesson.stem}-film{number}-{words}.mp4").write_bytes(base64.b64decode(data))
     return page
+
+
+def copy_mathjax() -> None:
+    """Put what draws the formulas beside the pages."""
+    static = Path(jupyter_server_mathjax.__file__).parent / "static"
+    shutil.copytree(static, BUILD / MATHJAX, ignore=shutil.ignore_patterns("a11y"), dirs_exist_ok=True)
+    config = BUILD / MATHJAX / "config" / "local" / "fonts.js"
+    config.parent.mkdir(exist_ok=True)
+    config.write_text(MATHJAX_FONTS, encoding="utf-8")
 
 
 def _html_outputs(notebook: nbformat.NotebookNode) -> list[str]:
@@ -105,6 +124,8 @@ def main() -> int:
     lessons = find_lessons(arguments.lessons)
     # Outputs that are committed hold measured seconds, so there one lesson has the machine to itself.
     jobs = 1 if arguments.in_place else min(arguments.jobs, len(lessons))
+    if not arguments.in_place:
+        copy_mathjax()
     print(f"{len(lessons)} lessons, {jobs} at a time:", flush=True)
     rows, good = {}, True
     # Threads, not processes: within one process the kernels cannot be given the same ports.
@@ -117,7 +138,8 @@ def main() -> int:
             good = good and error is None and all(result["solved"] for result in results)
             print(f"  {lesson.stem:<28}{seconds:6.1f} s  {error or 'done'}", flush=True)
             if arguments.in_place and error is None:
-                nbformat.write(clean(notebook, seconds), lesson)
+                with atomic_write(lesson) as file:
+                    file.write(f"{nbformat.writes(clean(notebook, seconds))}\n".encode())
             page = lesson if arguments.in_place else save_outputs(notebook, lesson)
             solved = "failed" if error else f"{sum(result['solved'] for result in results)} of {len(results)}" if results else "-"
             steps = f"{results[-1]['env_steps']:,}" if results else "-"

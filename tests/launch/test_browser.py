@@ -291,6 +291,8 @@ def test_the_pages_of_make_run_play_their_films(page):
         films.nth(number).scroll_into_view_if_needed()
         assert_plays(films.nth(number))
         page.screenshot(path=PICTURES / f"page-{lesson}-film{number}.png")
+    # Formulas are drawn, although nothing comes from the network.
+    page.locator(".MathJax, .MathJax_SVG, .MathJax_CHTML").first.wait_for(timeout=60_000)
     # Every picture of the page's own has loaded, and nothing is wider than the page. (The badges come from the network.)
     broken = "[...document.images].filter(picture => picture.src.startsWith('data:') && !picture.naturalWidth).length"
     assert page.evaluate(broken) == 0

@@ -1,0 +1,28 @@
+"""Write the modules that the lessons export: `make export`, called in the repository's root."""
+
+from pathlib import Path
+
+from nbdev.export import nb_export
+
+from notebooks import read_notebook
+
+PACKAGE = "cartpole_lessons"
+
+
+def export(lesson: Path) -> bool:
+    """Write the module that `lesson` exports into the package; False where it exports none. `SystemExit` with one sentence where it cannot be done."""
+    code = [cell.source for cell in read_notebook(lesson).cells if cell.cell_type == "code"]
+    if not any("#| default_exp" in source for source in code):
+        return False
+    try:
+        nb_export(lesson, lib_path=PACKAGE)
+    # What a valid notebook may still hold instead of Python is found in many places.
+    except Exception as error:
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[0][:100]
+        raise SystemExit(f"{lesson.name} cannot be exported ({reason}): look at its cells that begin with `#| `.") from None
+    return True
+
+
+if __name__ == "__main__":
+    for path in sorted(Path("notebooks").glob("[0-9]*.ipynb")):
+        export(path)
