@@ -36,7 +36,7 @@ class LinearPolicy(Policy):
 
     def forward(self, observations: torch.Tensor) -> torch.Tensor:
         """Observations float32 (n, 4) -> pushes float32 (n,)."""
-        return self.layer((observations - self.mean) / self.deviation).squeeze(-1)
+        return ((observations - self.mean) / self.deviation) @ self.layer.weight[0]
 
     def to_actions(self, pushes: torch.Tensor) -> torch.Tensor:
         """Pushes float32 (n,) -> forces float32 (n, 1), or 0 and 1 int64 (n,) where actions are discrete."""
@@ -49,7 +49,7 @@ class LinearPolicy(Policy):
     def act_as(self, candidates: torch.Tensor, observations: np.ndarray) -> torch.Tensor:
         """Weights float32 (n, 4) and observations float32 (n, 4) -> actions: row i acts on row i."""
         inputs = (torch.from_numpy(observations) - self.mean) / self.deviation  # (n, 4)
-        return self.to_actions(torch.einsum("np,np->n", candidates, inputs))
+        return self.to_actions(torch.linalg.vecdot(candidates, inputs))
 
     def look(self, observations: torch.Tensor) -> None:
         """Take observations float32 (steps, 4) into the mean and deviation of all seen so far."""
@@ -76,9 +76,8 @@ def basic_update(
     directions: float32 (N, P); plus, minus: float32 (N,), returns with the direction added and subtracted.
     Returns float32 (P,). Source: Mania, Guy and Recht (2018), algorithm 1.
     """
-    return ((plus - minus)[:, None] * directions).mean(
-        0
-    )  # mean over the directions: one number per parameter
+    # The mean is over the directions: one number per parameter is left.
+    return ((plus - minus)[:, None] * directions).mean(0)
 
 # %% ../../notebooks/10_augmented_random_search.ipynb #augmented
 def augmented_update(
