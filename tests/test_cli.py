@@ -112,7 +112,7 @@ def small_studies(monkeypatch, tmp_path):
     """Studies train two lessons on two seeds for one step, here; the published results are those of such a study. Returns the folders they make."""
     folders = set()
 
-    def small(names, seeds, *, folder, grid=None, workers=None, scheduler=None):
+    def small(names, seeds, *, folder, grid=None, workers=None, scheduler=None, retry_failed=False):
         folders.add(Path(folder).name)
         rows = {name: (name, {"max_steps": 1}) for name in names[:2]}
         return run_study(rows, seeds[:2], folder=folder, grid=grid, backend="sequential", progress=False)
