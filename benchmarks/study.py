@@ -131,14 +131,14 @@ def main() -> int:
         return 0
     publish(study)
 
-    if not compares:
-        print("Stable-Baselines3 is left out, as you asked: its published figures stay as they are.")
-    else:
+    if compares:
         import against_stable_baselines3
 
         pairs = against_stable_baselines3.compare(COMPARED_SEEDS, against_stable_baselines3.FOLDER)
         print(against_stable_baselines3.table(pairs))
         against_stable_baselines3.publish(pairs, RESULTS)
+    else:
+        print("Stable-Baselines3 is left out, as you asked: its published figures stay as they are.")
 
     sys.path.insert(0, str(ROOT / "tools"))
     import badges

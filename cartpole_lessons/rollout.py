@@ -63,12 +63,7 @@ def collect_episodes(envs: VectorEnv, policy: Policy | Callable) -> Episodes:
         raise InvalidInput("collect_episodes needs environments with a time limit: make them with make_envs().")
     act = _exploring(policy)
     n = envs.num_envs
-    # NumPy while it is filled, one row at a time: there a torch tensor costs several times as much.
-    observations = np.empty((limit, n, *envs.single_observation_space.shape), dtype=np.float32)
-    actions = np.empty((limit, n, *envs.single_action_space.shape), dtype=envs.action_space.dtype)
-    rewards = np.empty((limit, n), dtype=np.float32)
-    terminated = np.zeros((limit, n), dtype=bool)
-    truncated = np.zeros((limit, n), dtype=bool)
+    observations, actions, rewards, terminated, truncated = _empty_rows(envs, limit)
     over = np.zeros(n, dtype=bool)
 
     current, _ = envs.reset()
@@ -135,13 +130,7 @@ class StepCollector:
     def collect(self, policy: Policy | Callable) -> Steps:
         """The next `steps` steps of every environment, with actions drawn as in training."""
         act = _exploring(policy)
-        n = self.envs.num_envs
-        observations = np.empty((self.steps + 1, n, *self.envs.single_observation_space.shape), dtype=np.float32)
-        actions = np.empty((self.steps, n, *self.envs.single_action_space.shape), dtype=self.envs.action_space.dtype)
-        rewards = np.empty((self.steps, n), dtype=np.float32)
-        terminated = np.empty((self.steps, n), dtype=bool)
-        truncated = np.empty((self.steps, n), dtype=bool)
-
+        observations, actions, rewards, terminated, truncated = _empty_rows(self.envs, self.steps)
         observations[0] = self._observation
         for step in range(self.steps):
             actions[step] = check_actions(act(self._observation), self.envs.action_space)
@@ -174,3 +163,18 @@ class StepCollector:
 def _exploring(policy: Policy | Callable) -> Callable:
     """How `policy` acts in training: it draws its actions, where it can."""
     return functools.partial(policy.act, deterministic=False) if hasattr(policy, "act") else action_function(policy)
+
+
+def _empty_rows(envs: VectorEnv, steps: int) -> tuple[np.ndarray, ...]:
+    """Room for so many steps of all environments: observations, with one row more, actions, rewards, terminated, truncated.
+
+    NumPy while it is filled, one row at a time: there a torch tensor costs several times as much.
+    """
+    n = envs.num_envs
+    return (
+        np.empty((steps + 1, n, *envs.single_observation_space.shape), dtype=np.float32),
+        np.empty((steps, n, *envs.single_action_space.shape), dtype=envs.action_space.dtype),
+        np.empty((steps, n), dtype=np.float32),
+        np.empty((steps, n), dtype=bool),
+        np.empty((steps, n), dtype=bool),
+    )

@@ -340,6 +340,11 @@ def by_row(runs: Iterable[Mapping[str, Any]]) -> dict[str, list[Mapping[str, Any
     return rows
 
 
+def trains_on(row: Mapping[str, Any]) -> bool:
+    """True for a run, or a summary of runs, that was told not to stop when it is perfect: how long it takes to learn, it does not say."""
+    return row["hyperparameters"].get("stop_when_perfect") is False
+
+
 def worst_of_last(run: Mapping[str, Any]) -> float | None:
     """The lowest of the run's last ten evaluations: what it is worth once it has learned. None where there is no evaluation."""
     means = [mean for _, mean in run["evaluations"][-LAST:]]
@@ -382,7 +387,7 @@ def median_interval(values: Sequence[float]) -> tuple[float, float, float]:
 def readable(summary: Mapping[str, Any]) -> dict[str, str]:
     """The cells of a table, from one of `summarise`'s entries: solved, perfect, stable, env_steps, seconds, each with its interval.
 
-    Steps and seconds of trainings that were told not to stop say nothing of how long it takes: "-".
+    Steps and seconds are "-" where the trainings went on when they were perfect.
     """
 
     def share(part: Mapping[str, Any] | None) -> str:
@@ -393,7 +398,7 @@ def readable(summary: Mapping[str, Any]) -> dict[str, str]:
         return shown[0] if len(set(shown)) == 1 else f"{shown[0]} ({shown[1]}-{shown[2]})"
 
     cells = {name: share(summary[name]) for name in ("solved", "perfect", "stable")}
-    if summary["hyperparameters"].get("stop_when_perfect") is False:
+    if trains_on(summary):
         return cells | {"env_steps": "-", "seconds": "-"}
     return cells | {"env_steps": middle(summary["env_steps"], 0), "seconds": middle(summary["seconds"], 2)}
 

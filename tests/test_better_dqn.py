@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from conftest import one_sentence
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from test_dqn import constant_network, numbered, one_environment
@@ -184,5 +185,4 @@ def test_a_saved_policy_acts_as_before_with_every_cure_taken_out(tmp_path, chang
 def test_bad_arguments_get_one_sentence(keywords, named):
     with pytest.raises(InvalidInput) as caught:
         better_dqn.train(**keywords)
-    assert named in str(caught.value)
-    assert "\n" not in str(caught.value)
+    one_sentence(caught.value, named)

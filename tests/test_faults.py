@@ -915,6 +915,7 @@ def test_an_altered_notebook_is_exported_or_named_in_one_sentence(monkeypatch, t
             one_sentence(error, "altered.ipynb")
             refused += 1
     assert refused > 10
+    assert exported > 0
 
 
 def test_the_fuzzed_headers_would_be_harmful_where_they_are_run():

@@ -521,7 +521,7 @@ def test_a_cluster_that_loses_a_worker_finishes_and_repeats_only_what_that_worke
     killer.start()
     study = run_study(lessons, range(seeds), folder=folder, scheduler=address, progress=False)
     killer.join()
-    assert workers[0].wait() != 0  # killed
+    assert workers[0].wait() == (1 if sys.platform == "win32" else -signal.SIGKILL)
     assert 0 < len({seed for seed, _ in began}) < seeds
 
     assert [run["seed"] for run in study.runs] == list(range(seeds))

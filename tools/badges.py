@@ -14,7 +14,7 @@ from typing import Any
 import nbformat
 
 from cartpole_lessons.files import atomic_write
-from cartpole_lessons.study import RESULTS, read_results, readable, summarise
+from cartpole_lessons.study import RESULTS, read_results, readable, summarise, trains_on
 from cartpole_lessons.training import SECONDS_BETWEEN_SAVES
 from notebooks import read_notebook
 
@@ -125,15 +125,14 @@ def variants_table() -> str:
     """The published rows that are no lesson's own: other environments, other methods, and whether what was learned stays."""
     titles = lesson_titles()
     rows = []
-    for summary in summarise([run for runs in read_results(RESULTS).values() for run in runs]).values():
-        if summary["row"] == summary["lesson"]:
+    for row, runs in read_results(RESULTS).items():
+        if row == runs[0]["lesson"]:
             continue
+        summary = summarise(runs)[row]
         settings = {"env_id": summary["env_id"]} | summary["hyperparameters"]
         called = ", ".join(f"{name}={value!r}" for name, value in settings.items())
-        trained_on = summary["hyperparameters"].get("stop_when_perfect") is False
         cells = readable(summary)
-        figures = [cells["stable"] if trained_on else "-"]
-        figures += [cells[name] for name in ("env_steps", "seconds")]
+        figures = [cells["stable"] if trains_on(summary) else "-", cells["env_steps"], cells["seconds"]]
         title = titles.get(summary["lesson"], summary["lesson"])
         rows.append(f"| {title} | `{called}` | {cells['solved']} | {cells['perfect']} | {' | '.join(figures)} |")
     if not rows:

@@ -7,6 +7,11 @@ from pathlib import Path
 import nbformat
 
 
+def in_short(error: Exception) -> str:
+    """The first line of what `error` says, or its type where it says nothing."""
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]
+
+
 def read_notebook(path: Path) -> nbformat.NotebookNode:
     """The notebook at `path`. `SystemExit` with one sentence where it is none, or cannot be a lesson."""
     try:
@@ -19,6 +24,6 @@ def read_notebook(path: Path) -> nbformat.NotebookNode:
             raise ValueError("it has not got the cells or the metadata of a lesson")
     # A damaged file fails in as many ways as there are lines in its readers.
     except Exception as error:
-        reason = (str(error).strip().splitlines() or [type(error).__name__])[0].split(". ")[0].rstrip(".:")[:100]
+        reason = in_short(error).split(". ")[0].rstrip(".:")[:100]
         raise SystemExit(f"{path.name} is not a whole notebook ({reason}): restore it, for example with `git checkout`.") from None
     return notebook
