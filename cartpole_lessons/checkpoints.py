@@ -1,16 +1,18 @@
-"""Save a policy and what it takes to rebuild it to one file, and load it without ever running what is in the file.
+"""Save a policy and what it takes to rebuild it, or the state of a whole training, to one file, and load it without ever running what is in
+the file.
 
 The format is NumPy's .npz (a zip archive, each entry with a checksum): one array per weight, and `metadata`, a JSON text. There is no
 pickle in it, neither written nor accepted, so a downloaded checkpoint can be wrong but not dangerous.
 """
 
+import contextlib
 import inspect
 import io
 import json
 import math
 import os
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -25,7 +27,10 @@ from cartpole_lessons.seeding import seeded
 
 FORMAT = "cartpole-lessons checkpoint 1"
 #: No lesson's policy comes near this; a file that claims more would only fill the memory.
-LARGEST_CHECKPOINT = 64 * 2**20  # bytes, unpacked
+LARGEST_CHECKPOINT = 64 * 2**20  # bytes
+STATE_FORMAT = "cartpole-lessons state 1"
+#: Room for a replay memory of 20 million transitions.
+LARGEST_STATE = 2**30  # bytes
 
 
 @dataclass(frozen=True)
@@ -67,16 +72,8 @@ def save_checkpoint(
         "seed": seed,
         "hyperparameters": hyperparameters,
         "mean_return": mean_return,
-        "entries": sorted(weights),  # the zip format notices an altered entry, but not one that is gone
     }
-    text = json.dumps(metadata, allow_nan=False)
-    try:
-        with atomic_write(path) as file:
-            np.savez(file, metadata=np.frombuffer(text.encode(), dtype=np.uint8), **weights)
-    except OSError as error:
-        raise CheckpointError(
-            f"The checkpoint cannot be written to {path.parent} ({error.strerror or error}): choose a folder with space that you may write to."
-        ) from None
+    _write_archive(path, metadata, weights)
     return path
 
 
@@ -85,20 +82,11 @@ def load_checkpoint(path: str | os.PathLike) -> Checkpoint:
     path = Path(path)
     if not path.is_file():
         raise CheckpointError(f"There is no checkpoint {path}: check the name, or save one with result.save(...).")
-    try:
-        # Read in one piece: the archive's directory may claim any length, and zipfile would ask a file for as much.
-        if path.stat().st_size > LARGEST_CHECKPOINT:
-            raise ValueError("it is larger than 64 MB")
-        with zipfile.ZipFile(io.BytesIO(path.read_bytes())) as archive:
-            if sum(entry.file_size for entry in archive.infolist()) > LARGEST_CHECKPOINT:
-                raise ValueError("it would unpack to more than 64 MB")
-            arrays = {entry.filename.removesuffix(".npy"): _read_array(archive, entry) for entry in archive.infolist()}
-        metadata = json.loads(arrays.pop("metadata").tobytes())
-        if metadata["format"] != FORMAT:
-            raise ValueError(f"its format is {metadata['format']!r}")
-        if not isinstance(metadata["hyperparameters"], dict) or metadata["entries"] != sorted(arrays):
+    with _refusing(path, "save it again"):
+        metadata, arrays = _read_archive(path, FORMAT, LARGEST_CHECKPOINT)
+        if not isinstance(metadata["hyperparameters"], dict):
             raise ValueError("parts of it are missing or have unexpected names")
-        weights = {name.removeprefix("weights/"): torch.from_numpy(array.copy()) for name, array in arrays.items()}
+        weights = {name.removeprefix("weights/"): torch.from_numpy(array) for name, array in arrays.items()}
         return Checkpoint(
             path,
             str(metadata["lesson"]),
@@ -108,14 +96,6 @@ def load_checkpoint(path: str | os.PathLike) -> Checkpoint:
             metadata["mean_return"],
             weights,
         )
-    # A damaged archive fails in as many ways as there are bytes in it, MemoryError and NotImplementedError among them.
-    except Exception as error:
-        # The first sentence is enough: NumPy's second one may give an advice that does not help here.
-        reason = str(error).strip().split(". ")[0].splitlines()[0][:100] if str(error).strip() else type(error).__name__
-        raise CheckpointError(
-            f"{path} is not a whole checkpoint of this course ({reason}): "
-            "it was cut short, altered, or made by another program; save it again."
-        ) from None
 
 
 def load_policy(path: str | os.PathLike, policy_class: type[Policy]) -> Policy:
@@ -144,6 +124,106 @@ def load_policy(path: str | os.PathLike, policy_class: type[Policy]) -> Policy:
     return policy.eval()
 
 
+def save_state(path: str | os.PathLike, state: Any) -> Path:
+    """Write `state`, as `states.state_of` takes it, to `path`, whole or not at all."""
+    path, arrays = Path(path), {}
+    _write_archive(path, {"format": STATE_FORMAT, "state": _to_json(state, arrays)}, arrays)
+    return path
+
+
+def load_state(path: str | os.PathLike) -> Any:
+    """Read back what `save_state` wrote; types, shapes and every bit are the same. `CheckpointError` on anything else."""
+    path = Path(path)
+    with _refusing(path, "delete it"):
+        metadata, arrays = _read_archive(path, STATE_FORMAT, LARGEST_STATE)
+        return _from_json(metadata["state"], arrays)
+
+
+def _to_json(value: Any, arrays: dict[str, np.ndarray]) -> Any:
+    """`value` as JSON has it. What JSON has no word for is {kind: content}; arrays go into `arrays`, and their names stand for them."""
+    for kind, of_kind in _ARRAYS.items():
+        if isinstance(value, of_kind):
+            name = f"{kind}{len(arrays)}"
+            arrays[name] = value.detach().cpu().numpy() if kind == "tensor" else np.asarray(value)
+            return {kind: name}
+    if isinstance(value, dict):
+        return {"dict": [[key, _to_json(each, arrays)] for key, each in value.items()]}
+    if isinstance(value, tuple):
+        return {"tuple": [_to_json(each, arrays) for each in value]}
+    if isinstance(value, list):
+        return [_to_json(each, arrays) for each in value]
+    return value
+
+
+def _from_json(value: Any, arrays: dict[str, np.ndarray]) -> Any:
+    if isinstance(value, list):
+        return [_from_json(each, arrays) for each in value]
+    if not isinstance(value, dict):
+        return value
+    ((kind, content),) = value.items()
+    match kind:
+        case "tensor":
+            return torch.from_numpy(arrays[content])
+        case "array":
+            return arrays[content]
+        case "number":
+            return arrays[content][()]
+        case "dict":
+            return {key: _from_json(each, arrays) for key, each in content}
+        case "tuple":
+            return tuple(_from_json(each, arrays) for each in content)
+    raise ValueError(f"it holds a {kind!r}, which is unknown")
+
+
+#: NumPy's numbers keep their type: a float64 of NumPy's and one of Python's do not always square to the same last bit.
+_ARRAYS = {"tensor": torch.Tensor, "array": np.ndarray, "number": np.generic}
+
+
+def _write_archive(path: Path, metadata: dict[str, Any], arrays: dict[str, np.ndarray]) -> None:
+    """Write both to one file; `CheckpointError` where the disk does not want it."""
+    # The zip format notices an altered entry, but not one that is gone.
+    text = json.dumps(metadata | {"entries": sorted(arrays)})
+    try:
+        with atomic_write(path) as file:
+            np.savez(file, metadata=np.frombuffer(text.encode(), dtype=np.uint8), **arrays)
+    except OSError as error:
+        raise CheckpointError(
+            f"The checkpoint cannot be written to {path.parent} ({error.strerror or error}): choose a folder with space that you may write to."
+        ) from None
+
+
+def _read_archive(path: Path, format: str, largest: int) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
+    """What `_write_archive` wrote; fails in as many ways as there are bytes in the file (see `_refusing`)."""
+    # Read in one piece: the archive's directory may claim any length, and zipfile would ask a file for as much.
+    size = path.stat().st_size
+    if size > largest:
+        raise ValueError(f"it is larger than {largest // 2**20} MB")
+    with zipfile.ZipFile(io.BytesIO(path.read_bytes())) as archive:
+        if sum(entry.file_size for entry in archive.infolist()) > size:
+            raise ValueError("it would unpack to more than it is")
+        arrays = {entry.filename.removesuffix(".npy"): _read_array(archive, entry) for entry in archive.infolist()}
+    metadata = json.loads(arrays.pop("metadata").tobytes())
+    if metadata["format"] != format:
+        raise ValueError(f"its format is {metadata['format']!r}")
+    if metadata["entries"] != sorted(arrays):
+        raise ValueError("parts of it are missing or have unexpected names")
+    return metadata, arrays
+
+
+@contextlib.contextmanager
+def _refusing(path: Path, advice: str) -> Iterator[None]:
+    """Whatever goes wrong inside is the file's fault: `CheckpointError`, and what to do about it."""
+    try:
+        yield
+    # A damaged archive fails in many ways, MemoryError and NotImplementedError among them.
+    except Exception as error:
+        # The first sentence is enough: NumPy's second one may give an advice that does not help here.
+        reason = str(error).strip().split(". ")[0].splitlines()[0][:100] if str(error).strip() else type(error).__name__
+        raise CheckpointError(
+            f"{path} is not a whole checkpoint of this course ({reason}): it was cut short, altered, or made by another program; {advice}."
+        ) from None
+
+
 def _read_array(archive: zipfile.ZipFile, entry: zipfile.ZipInfo) -> np.ndarray:
     """The array in an .npy entry of plain numbers. Unlike NumPy's own reader it takes memory for what is in the file, not for what a
     header claims."""
@@ -156,7 +236,8 @@ def _read_array(archive: zipfile.ZipFile, entry: zipfile.ZipInfo) -> np.ndarray:
         data = file.read()  # to the end, where the checksum is compared
     if len(data) != math.prod(shape) * dtype.itemsize:
         raise ValueError(f"{entry.filename} has another size than it says")
-    return np.frombuffer(data, dtype).reshape(shape, order="F" if fortran_order else "C")
+    # A copy, because that buffer cannot be written to.
+    return np.frombuffer(data, dtype).reshape(shape, order="F" if fortran_order else "C").copy()
 
 
 def _check_shapes(policy_class: type[Policy], keywords: Mapping[str, Any], weights: Mapping[str, torch.Tensor]) -> None:

@@ -1,5 +1,6 @@
 """Check what a student passes in: each returns the value, or raises one sentence that says what was got and what to pass."""
 
+import math
 import operator
 from collections.abc import Collection
 
@@ -20,6 +21,17 @@ def check_count(name: str, value: int) -> int:
     if count is None or count < 1:
         raise InvalidInput(f"{name} is a whole number of at least 1, but got {value!r}.")
     return count
+
+
+def check_number(name: str, value: float, *, positive: bool = False) -> float:
+    """`value` as a float; `InvalidInput` unless it is finite, and above 0 where it has to be."""
+    try:
+        number = float(value)
+    except (TypeError, ValueError):
+        number = math.nan
+    if not math.isfinite(number) or (positive and number <= 0):
+        raise InvalidInput(f"{name} is a finite number{' above 0' if positive else ''}, but got {value!r}.")
+    return number
 
 
 def check_choice(name: str, value: str, choices: Collection[str]) -> str:

@@ -13,7 +13,7 @@ from gymnasium.envs.classic_control.cartpole import CartPoleEnv, CartPoleVectorE
 from gymnasium.error import ResetNeeded
 from gymnasium.vector.utils import batch_space
 
-from cartpole_lessons.checks import check_choice
+from cartpole_lessons.checks import check_choice, check_number
 from cartpole_lessons.display import prepare_rendering
 from cartpole_lessons.errors import InvalidAction, InvalidInput
 
@@ -57,9 +57,9 @@ class _RealValuedPush:
     def _configure(self, angle_limit_degrees: float, force_magnitude: float, failure_reward: float, dtype: Any) -> None:
         """Set limits, force, reward and spaces; `InvalidInput` on values that make no environment."""
         self.dtype = _check_dtype(dtype)
-        self.theta_threshold_radians = _check_number("angle_limit_degrees", angle_limit_degrees, positive=True) * 2 * math.pi / 360
-        self.force_mag = _check_number("force_magnitude", force_magnitude, positive=True)
-        self.failure_reward = _check_number("failure_reward", failure_reward)
+        self.theta_threshold_radians = check_number("angle_limit_degrees", angle_limit_degrees, positive=True) * 2 * math.pi / 360
+        self.force_mag = check_number("force_magnitude", force_magnitude, positive=True)
+        self.failure_reward = check_number("failure_reward", failure_reward)
         # Twice the limits, so that a failing observation is still inside. Velocities have no limit; it is written as the largest
         # number rather than as infinity, which Gymnasium's checker takes for a mistake.
         largest = np.finfo(np.float32).max
@@ -190,16 +190,6 @@ class ContinuousCartPoleVectorEnv(_RealValuedPush, CartPoleVectorEnv):
 
         self.prev_done = terminated | truncated
         return self.state.T.astype(self.dtype), rewards, terminated, truncated, {}
-
-
-def _check_number(name: str, value: float, *, positive: bool = False) -> float:
-    try:
-        number = float(value)
-    except (TypeError, ValueError):
-        number = math.nan
-    if not math.isfinite(number) or (positive and number <= 0):
-        raise InvalidInput(f"{name} is a finite number{' above 0' if positive else ''}, but got {value!r}.")
-    return number
 
 
 def _check_dtype(dtype: Any) -> np.dtype:

@@ -3,6 +3,7 @@
 import contextlib
 import random
 from collections.abc import Iterator
+from typing import Any
 from zlib import crc32
 
 import numpy as np
@@ -22,25 +23,39 @@ def derive_seed(seed: int, *purpose: str | int) -> int:
     return int(np.random.SeedSequence([check_seed(seed), *words]).generate_state(1)[0])
 
 
+def random_states() -> dict[str, Any]:
+    """Where the global generators of Python, NumPy and torch stand; `set_random_states` puts them back there."""
+    return {
+        "python": random.getstate(),
+        "numpy": np.random.get_state(),
+        "torch": torch.get_rng_state(),
+        # Asking an uninitialised GPU for its state would start it, which takes seconds: where it is not in use there is nothing to keep.
+        "cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_initialized() else None,
+        "mps": torch.mps.get_rng_state() if torch.backends.mps.is_available() else None,
+    }
+
+
+def set_random_states(states: dict[str, Any]) -> None:
+    """Put the global generators back to where `random_states` found them, all of them or, where Ctrl-C comes before, none."""
+    with HeldInterrupts():
+        random.setstate(states["python"])
+        np.random.set_state(states["numpy"])
+        torch.set_rng_state(states["torch"])
+        if states["cuda"] is not None:
+            torch.cuda.set_rng_state_all(states["cuda"])
+        if states["mps"] is not None:
+            torch.mps.set_rng_state(states["mps"])
+
+
 @contextlib.contextmanager
 def seeded(seed: int) -> Iterator[None]:
     """Inside the block Python, NumPy and torch draw from `seed`; afterwards their global states are as they were before."""
     seed = check_seed(seed)
-    python_state, numpy_state, torch_state = random.getstate(), np.random.get_state(), torch.get_rng_state()
-    # Asking an uninitialised GPU for its state would start it, which takes seconds: where it is not in use there is nothing to keep.
-    cuda_states = torch.cuda.get_rng_state_all() if torch.cuda.is_initialized() else None
-    mps_state = torch.mps.get_rng_state() if torch.backends.mps.is_available() else None
+    before = random_states()
     try:
         random.seed(seed)
         np.random.seed(seed)
         torch.manual_seed(seed)
         yield
     finally:
-        with HeldInterrupts():
-            random.setstate(python_state)
-            np.random.set_state(numpy_state)
-            torch.set_rng_state(torch_state)
-            if cuda_states is not None:
-                torch.cuda.set_rng_state_all(cuda_states)
-            if mps_state is not None:
-                torch.mps.set_rng_state(mps_state)
+        set_random_states(before)

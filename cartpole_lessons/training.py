@@ -15,24 +15,28 @@ import operator
 import os
 import time
 import warnings
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
+import gymnasium as gym
+import numpy as np
 import torch
 
-from cartpole_lessons.checkpoints import save_checkpoint
+from cartpole_lessons.checkpoints import load_state, save_checkpoint, save_state
 from cartpole_lessons.checks import check_count, check_seed
 from cartpole_lessons.display import bars_are_seen
 from cartpole_lessons.environment import env_spec
-from cartpole_lessons.errors import CheckpointError, MissingDependency, RecordingError
+from cartpole_lessons.errors import CheckpointError, InvalidInput, MissingDependency, RecordingError
 from cartpole_lessons.evaluation import Evaluation, evaluate
 from cartpole_lessons.files import write_file
 from cartpole_lessons.interrupts import HeldInterrupts
 from cartpole_lessons.plots import LivePlot
 from cartpole_lessons.policy import Policy
-from cartpole_lessons.seeding import derive_seed, seeded
+from cartpole_lessons.seeding import derive_seed, random_states, seeded, set_random_states
+from cartpole_lessons.states import restore, state_of
 from cartpole_lessons.threads import one_thread
 
 if TYPE_CHECKING:
@@ -57,6 +61,19 @@ class History:
         """Forget an end that has no return: Ctrl-C may have come between the two lists."""
         del self.episode_ends[len(self.episode_returns) :]
 
+    def state_dict(self) -> dict[str, Any]:
+        """All of it in a few arrays; `load_state_dict` reads it back."""
+        points = {"episodes": (self.episode_ends, self.episode_returns), "evaluations": _columns(self.evaluations)}
+        points |= {f"metrics/{name}": _columns(rows) for name, rows in self.metrics.items()}
+        return {name: (np.array(steps, dtype=np.int64), np.array(values, dtype=np.float64)) for name, (steps, values) in points.items()}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Become the history that `state_dict` was called of."""
+        points = {name: (steps.tolist(), values.tolist()) for name, (steps, values) in state.items()}
+        self.episode_ends, self.episode_returns = points.pop("episodes")
+        self.evaluations = list(zip(*points.pop("evaluations"), strict=True))
+        self.metrics = {name.removeprefix("metrics/"): list(zip(*columns, strict=True)) for name, columns in points.items()}
+
     def rows(self) -> list[tuple[str, int, float]]:
         """All of it as (name, env step, value): first the episodes, then the evaluations, then each metric."""
         rows = [("episode_return", step, value) for step, value in zip(self.episode_ends, self.episode_returns, strict=True)]
@@ -80,6 +97,11 @@ class History:
         except ImportError:
             raise MissingDependency("to_frame() needs pandas, which is not installed: run `pip install pandas`, or use to_csv().") from None
         return pd.DataFrame(self.rows(), columns=["name", "env_step", "value"])
+
+
+def _columns(points: list[tuple[int, float]]) -> tuple[Sequence[int], Sequence[float]]:
+    """[(step, value), ...] -> all steps, all values."""
+    return tuple(zip(*points, strict=True)) or ((), ())
 
 
 @dataclass(frozen=True)
@@ -141,12 +163,17 @@ RESULT_MIME = "application/vnd.cartpole-lessons.result+json"
 UNFINISHED = Path("unfinished")
 SECONDS_BETWEEN_SAVES = 8.0
 
+#: What a training's numbers depend on beside its code and settings.
+VERSIONS = {library.__name__: str(library.__version__) for library in (torch, np, gym)}
+_OWN_STATE = ("env_steps", "evaluations", "_next_evaluation", "_best")
+
 
 class Run:
     """One training of one lesson.
 
         with Run("policy_gradient", seed=seed, env_id=env_id, max_steps=max_steps, progress=progress, **hyperparameters) as run:
             ...                                    # make environments, policy, optimizer
+            run.keep(envs, policy, optimizer)      # all that the loop changes
             while run.goes_on(policy):
                 ...                                # collect, learn
                 run.record(env_steps=..., returns=..., loss=...)
@@ -156,9 +183,9 @@ class Run:
     and those of a second evaluation on other seeds do too, training is over, unless `stop_when_perfect` is False; so it is after
     `max_steps`. `result` holds the policy with the best evaluation, judged once more on episodes that had no part in choosing it.
 
-    A run that takes longer than `SECONDS_BETWEEN_SAVES` writes its history (.csv) and its best policy (.npz, for `load_policy`) so often
-    into the folder `unfinished`, where they stay if the process is killed or the run is stopped; a run that comes to its end removes them.
-    As training is deterministic, the same call made again goes the same way, past that point, to the result that was missed.
+    A run that takes longer than `SECONDS_BETWEEN_SAVES` writes its history (.csv), its best policy (.npz, for `load_policy`) and all that
+    `keep` was told of (.state) so often into the folder `unfinished`, where they stay if the process is killed or the run is stopped; a run
+    that comes to its end removes them. The same call with `resume=True` goes on from there, to the very result that was missed.
     """
 
     def __init__(
@@ -171,6 +198,7 @@ class Run:
         progress: bool,
         evaluate_every: int = 1_000,
         stop_when_perfect: bool = True,
+        resume: bool = False,
         **hyperparameters: Any,
     ) -> None:
         self.lesson = lesson
@@ -179,6 +207,7 @@ class Run:
         self.max_steps = check_count("max_steps", max_steps)
         self.evaluate_every = check_count("evaluate_every", evaluate_every)
         self.stop_when_perfect = stop_when_perfect
+        self.resume = resume
         self.hyperparameters = hyperparameters
         self.history = History()
         self.env_steps = 0
@@ -190,8 +219,10 @@ class Run:
         self._progress = _Progress(f"{lesson}, seed {seed}", self.max_steps) if progress else None
         self._around = contextlib.ExitStack()
         # The settings are part of the name, since two trainings of a seed may run side by side.
-        settings = hashlib.sha256(json.dumps([self.spec.id, self.max_steps, hyperparameters], default=str).encode()).hexdigest()[:6]
-        self._unfinished = UNFINISHED / f"{lesson}-seed{self.seed}-{settings}"
+        settings = [self.spec.id, self.max_steps, self.evaluate_every, stop_when_perfect, hyperparameters]
+        digest = hashlib.sha256(json.dumps(settings, default=str).encode()).hexdigest()[:6]
+        self._unfinished = UNFINISHED / f"{lesson}-seed{self.seed}-{digest}"
+        self._kept: tuple[Any, ...] = ()
 
     def __enter__(self) -> "Run":
         self._started = time.perf_counter()
@@ -205,16 +236,45 @@ class Run:
             raise
         return self
 
+    def keep(self, *parts: Any) -> None:
+        """Name everything that the loop changes, just before the loop: networks, optimizers, environments or their collector, memories.
+
+        A long run saves the state of all of it (see `states.state_of`), with that of the random generators. With `resume=True` it is put
+        back here, as it was when the run was cut off. What the loop changes and is not named here starts anew.
+        """
+        self._kept = parts
+        path = Path(f"{self._unfinished}.state")
+        if self.resume and path.exists():
+            self._restore(path)
+            print(f"{self.lesson}, seed {self.seed}, goes on after {self.env_steps:,} steps, where it was cut off.")
+        elif self.resume:
+            print(
+                f"{self.lesson}, seed {self.seed}, begins anew: nothing was left in {self._unfinished.parent} by a training with these settings."
+            )
+        elif path.exists():
+            print(f"{self.lesson}, seed {self.seed}, was cut off here before. It begins anew; with resume=True it would have gone on.")
+
     def goes_on(self, policy: Policy) -> bool:
         """Evaluate when it is time; False when the policy has passed or the steps are used up."""
         self._policy = policy
+        if self.resume and not self._kept:
+            raise InvalidInput(
+                f"{self.lesson} cannot resume, because it does not say what it changes: call run.keep(...) before the loop, or leave out resume=True."
+            )
+        on = self._passes_on()
+        # Here all that a loop changes is between two rounds, so that nothing but what it named in `keep` decides how it goes on.
+        if on and time.perf_counter() >= self._next_save:
+            self._save()
+        return on
+
+    def _passes_on(self) -> bool:
         out_of_steps = self.env_steps >= self.max_steps
         if self.env_steps < self._next_evaluation and not out_of_steps:
             return True
         self._next_evaluation = self.env_steps + self.evaluate_every
         evaluation = self._evaluate("evaluation")
         if self._best is None or evaluation.mean >= self._best[0]:
-            self._best = evaluation.mean, copy.deepcopy(policy.state_dict())
+            self._best = evaluation.mean, copy.deepcopy(self._policy.state_dict())
         self.history.evaluations.append((self.env_steps, evaluation.mean))
         passed = self.stop_when_perfect and evaluation.perfect and self._evaluate("confirmation").perfect
         return not (passed or out_of_steps)
@@ -237,8 +297,6 @@ class Run:
             )
         if self._progress:
             self._progress.update(self.env_steps, self.history)
-        if time.perf_counter() >= self._next_save:
-            self._save()
 
     @property
     def result(self) -> Result:
@@ -309,15 +367,47 @@ class Run:
                 hyperparameters=self.hyperparameters,
                 mean_return=best,
             )
+            if self._kept:
+                save_state(f"{self._unfinished}.state", self._state())
         except (CheckpointError, RecordingError) as error:
             warnings.warn(f"{error} Training goes on, but is not saved on its way.", stacklevel=3)
             self._next_save = math.inf
         else:
             self._next_save = time.perf_counter() + SECONDS_BETWEEN_SAVES
 
+    def _state(self) -> dict[str, Any]:
+        return {
+            "versions": VERSIONS,
+            "own": {name: getattr(self, name) for name in _OWN_STATE} | {"seconds": time.perf_counter() - self._started},
+            "history": state_of(self.history),
+            "parts": [state_of(part) for part in self._kept],
+            "random": random_states(),
+        }
+
+    def _restore(self, path: Path) -> None:
+        state = load_state(path)
+        try:
+            if state["versions"] != VERSIONS:
+                left_by = ", ".join(f"{name} {version}" for name, version in state["versions"].items() if VERSIONS.get(name) != version)
+                raise CheckpointError(f"{path} was left by {left_by}, and would go on in another way here: train without resume=True.")
+            for part, its_state in zip(self._kept, state["parts"], strict=True):
+                restore(part, its_state)
+            restore(self.history, state["history"])
+            for name in _OWN_STATE:
+                setattr(self, name, state["own"][name])
+            self._started = time.perf_counter() - state["own"]["seconds"]
+            set_random_states(state["random"])
+        except CheckpointError:
+            raise
+        except Exception as error:
+            raise CheckpointError(
+                f"{path} does not fit this training ({str(error).splitlines()[0][:100]}), whose code was another one then: "
+                "train without resume=True."
+            ) from None
+
     def _remove_saved(self) -> None:
         with contextlib.suppress(OSError):
-            for suffix in (".csv", ".npz"):
+            for suffix in (".csv", ".npz", ".state"):
                 Path(f"{self._unfinished}{suffix}").unlink(missing_ok=True)
             self._unfinished.parent.rmdir()  # fails where another run's files are still in it
 

@@ -99,6 +99,7 @@ def train(
     env_id: str = "CartPole-v1",
     max_steps: int = 200_000,
     progress: bool = False,
+    resume: bool = False,
     num_envs: int = 4,
     steps_per_update: int = 64,
     actor_learning_rate: float = 0.01,
@@ -112,6 +113,7 @@ def train(
     """Train until an evaluation is perfect and confirmed, or for `max_steps` environment steps.
 
     Returns the best policy seen, also after Ctrl-C. Same seed, same result.
+    resume: go on where such a training was cut off (see `Run.keep`).
     discount: 0 to 1, per step; device: "cpu", "cuda" or "mps".
     """
     with Run("actor_critic", **locals()) as run:
@@ -123,6 +125,7 @@ def train(
             torch.optim.Adam(actor.parameters(), lr=actor_learning_rate, fused=True),
             torch.optim.Adam(critic.parameters(), lr=critic_learning_rate, fused=True),
         )
+        run.keep(collector, actor, critic, *optimizers)
         while run.goes_on(actor):
             steps = collector.collect(actor).to(device)  # tensors (T, num_envs, ...)
             metrics = update(actor, critic, *optimizers, steps, discount, entropy_bonus)

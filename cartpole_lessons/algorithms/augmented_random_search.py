@@ -104,6 +104,7 @@ def train(
     env_id: str = CONTINUOUS_CARTPOLE,
     max_steps: int = 200_000,
     progress: bool = False,
+    resume: bool = False,
     method: str = "augmented",
     num_directions: int = 3,
     top_directions: int = 2,
@@ -115,6 +116,7 @@ def train(
     """Train until an evaluation is perfect and confirmed, or for `max_steps` environment steps.
 
     Returns the best policy seen, also after Ctrl-C. Same seed, same result. Actions may be discrete or continuous.
+    resume: go on where such a training was cut off (see `Run.keep`).
     method: "augmented" or "basic"; noise: standard deviation of the changes that are tried;
     normalise_observations: measure mean and deviation of what is seen (called V2 in the paper).
     """
@@ -123,6 +125,7 @@ def train(
         top_directions = min(check_count("top_directions", top_directions), num_directions)
         envs = make_envs(env_id, 2 * check_count("num_directions", num_directions), seed=seed)
         policy = LinearPolicy(isinstance(envs.single_action_space, gym.spaces.Box), angle_scale)
+        run.keep(envs, policy)
         while run.goes_on(policy):
             weights = parameters_to_vector(policy.parameters()).detach()  # (P,)
             directions = torch.randn(num_directions, len(weights))  # (N, P)

@@ -20,6 +20,7 @@ from cartpole_lessons.algorithms.dqn import (
     td_targets,
     update,
 )
+from ..checks import check_count, check_number
 from ..environment import make_envs
 from ..errors import InvalidInput
 from ..rollout import StepCollector, Steps
@@ -111,6 +112,7 @@ def train(
     env_id: str = "CartPole-v1",
     max_steps: int = 200_000,
     progress: bool = False,
+    resume: bool = False,
     stop_when_perfect: bool = True,
     num_envs: int = 8,
     steps_per_round: int = 16,
@@ -138,12 +140,15 @@ def train(
     """Train until an evaluation is perfect and confirmed, or for `max_steps` environment steps.
 
     Returns the best policy seen, also after Ctrl-C. Same seed, same result.
+    resume: go on where such a training was cut off (see `Run.keep`).
     learning_rate, final_learning_rate, annealing_steps: start, end and steps of
     `learning_rate_at`; start_value: what the network says of a state it knows nothing of;
     average_rate: share by which the average of the weights follows at each update, 1 for none;
     all others as in `dqn.train`.
     """
     with Run("better_dqn", **locals()) as run:
+        epsilon_decay = check_number("epsilon_decay", epsilon_decay, positive=True)
+        check_count("annealing_steps", annealing_steps)
         envs = make_envs(env_id, num_envs, seed=seed, actions="discrete")
         collector = StepCollector(envs, steps_per_round)
         network = QNetwork(hidden, angle_scale, dueling, start_value).to(device)
@@ -153,7 +158,8 @@ def train(
             network.parameters(), lr=learning_rate, amsgrad=True, fused=True
         )
         memory = ReplayMemory(capacity, device)
-        updates_due = 0.0
+        updates_due = torch.tensor(0.0)  # a tensor, because `keep` has to put back its value
+        run.keep(collector, network, target, average, optimizer, memory, updates_due)
         while run.goes_on(average):
             network.epsilon = epsilon_at(run.env_steps, epsilon_start, epsilon_end, epsilon_decay)
             for group in optimizer.param_groups:

@@ -14,7 +14,7 @@ import torch
 from torch import nn
 from torch.nn.functional import smooth_l1_loss
 
-from ..checks import check_count
+from ..checks import check_count, check_number
 from ..environment import make_envs
 from ..errors import InvalidInput
 from ..policy import Policy
@@ -154,6 +154,7 @@ def train(
     env_id: str = "CartPole-v1",
     max_steps: int = 200_000,
     progress: bool = False,
+    resume: bool = False,
     stop_when_perfect: bool = True,
     num_envs: int = 8,
     steps_per_round: int = 4,
@@ -174,6 +175,7 @@ def train(
     """Train until an evaluation is perfect and confirmed, or for `max_steps` environment steps.
 
     Returns the best policy seen, also after Ctrl-C. Same seed, same result.
+    resume: go on where such a training was cut off (see `Run.keep`).
     stop_when_perfect: False trains on to `max_steps`; updates_per_step: optimizer steps per
     environment step; learning_starts: environment steps before the first update; discount: 0 to 1,
     per step; target_rate: share by which the target network follows at each update;
@@ -181,6 +183,7 @@ def train(
     device: "cpu", "cuda" or "mps".
     """
     with Run("dqn", **locals()) as run:
+        epsilon_decay = check_number("epsilon_decay", epsilon_decay, positive=True)
         envs = make_envs(env_id, num_envs, seed=seed, actions="discrete")
         collector = StepCollector(envs, steps_per_round)
         network = QNetwork(hidden, angle_scale).to(device)
@@ -189,7 +192,8 @@ def train(
             network.parameters(), lr=learning_rate, amsgrad=True, fused=True
         )
         memory = ReplayMemory(capacity, device)
-        updates_due = 0.0
+        updates_due = torch.tensor(0.0)  # a tensor, because `keep` has to put back its value
+        run.keep(collector, network, target, optimizer, memory, updates_due)
         while run.goes_on(network):
             network.epsilon = epsilon_at(run.env_steps, epsilon_start, epsilon_end, epsilon_decay)
             steps = collector.collect(network)  # tensors (steps_per_round, num_envs, ...)

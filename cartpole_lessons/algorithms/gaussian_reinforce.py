@@ -85,6 +85,7 @@ def train(
     env_id: str = CONTINUOUS_CARTPOLE,
     max_steps: int = 200_000,
     progress: bool = False,
+    resume: bool = False,
     episodes_per_epoch: int = 8,
     minibatches: int = 4,
     passes: int = 1,
@@ -99,6 +100,7 @@ def train(
     """Train until an evaluation is perfect and confirmed, or for `max_steps` environment steps.
 
     Returns the best policy seen, also after Ctrl-C. Same seed, same result.
+    resume: go on where such a training was cut off (see `Run.keep`).
     passes: how often each epoch's data are used; discount: 0 to 1, without 1; hidden: 0 for a linear policy.
     """
     with Run("gaussian_reinforce", **locals(), evaluate_every=1) as run:
@@ -108,6 +110,7 @@ def train(
         optimizer = torch.optim.AdamW(
             policy.parameters(), lr=learning_rate, weight_decay=weight_decay, fused=True
         )
+        run.keep(envs, policy, optimizer)
         while run.goes_on(policy):
             episodes = collect_episodes(envs, policy)  # tensors (T, episodes_per_epoch, ...)
             observations = episodes.observations[episodes.mask]  # (steps, 4)

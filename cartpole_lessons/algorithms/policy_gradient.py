@@ -98,6 +98,7 @@ def train(
     env_id: str = "CartPole-v1",
     max_steps: int = 200_000,
     progress: bool = False,
+    resume: bool = False,
     method: str = "score_function",
     episodes_per_update: int = 8,
     learning_rate: float = 0.02,
@@ -108,6 +109,7 @@ def train(
     """Train until an evaluation is perfect and confirmed, or for `max_steps` environment steps.
 
     Returns the best policy seen, also after Ctrl-C. Same seed, same result.
+    resume: go on where such a training was cut off (see `Run.keep`).
     method: "score_function" or "blended_targets"; discount: 0 to 1, per step.
     """
     with Run("policy_gradient", **locals()) as run:
@@ -115,6 +117,7 @@ def train(
         envs = make_envs(env_id, episodes_per_update, seed=seed, actions="discrete")
         policy = PolicyNetwork(hidden, angle_scale)
         optimizer = torch.optim.Adam(policy.parameters(), lr=learning_rate, fused=True)
+        run.keep(envs, policy, optimizer)
         while run.goes_on(policy):
             episodes = collect_episodes(envs, policy)  # tensors (T, episodes_per_update, ...)
             returns = discounted_returns(episodes.rewards, discount)

@@ -104,6 +104,7 @@ def train(
     env_id: str = "CartPole-v1",
     max_steps: int = 200_000,
     progress: bool = False,
+    resume: bool = False,
     num_envs: int = 8,
     steps_per_update: int = 32,
     epochs: int = 8,
@@ -119,6 +120,7 @@ def train(
     """Train until an evaluation is perfect and confirmed, or for `max_steps` environment steps.
 
     Returns the best policy seen, also after Ctrl-C. Same seed, same result.
+    resume: go on where such a training was cut off (see `Run.keep`).
     discount, gae_lambda: 0 to 1, per step; clip: how far a ratio may move away from 1.
     """
     with Run("ppo", **locals()) as run:
@@ -127,6 +129,7 @@ def train(
         actor, critic = Actor(hidden, angle_scale), Critic(hidden, angle_scale)
         parameters = [*actor.parameters(), *critic.parameters()]
         optimizer = torch.optim.Adam(parameters, lr=learning_rate, fused=True)
+        run.keep(collector, actor, critic, optimizer)
         while run.goes_on(actor):
             steps = collector.collect(actor)  # tensors (T, num_envs, ...)
             metrics = update(

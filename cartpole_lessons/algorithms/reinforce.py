@@ -95,6 +95,8 @@ def finish_episode(
 def report(engine: Engine, run: Run, policy: Policy) -> None:
     """Note the episode in the run's history; terminate the engine when the run is over."""
     state = engine.state
+    # However early it ended, the episode was an epoch: trainer.state_dict() counts iterations.
+    state.iteration = state.epoch * state.epoch_length
     run.record(
         env_steps=len(state.rewards),
         returns=[sum(state.rewards)],
@@ -119,6 +121,7 @@ def train(
     env_id: str = "CartPole-v1",
     max_steps: int = 300_000,
     progress: bool = False,
+    resume: bool = False,
     learning_rate: float = 0.003,
     discount: float = 0.98,
     hidden: int = 128,
@@ -129,6 +132,7 @@ def train(
     """Train until an evaluation is perfect and confirmed, or for `max_steps` environment steps.
 
     Returns the best policy seen, also after Ctrl-C. Same seed, same result.
+    resume: go on where such a training was cut off (see `Run.keep`).
     discount: 0 to 1, per step; log_interval: print a line after every so many episodes.
     """
     with Run("reinforce", **locals()) as run:
@@ -142,6 +146,8 @@ def train(
         if log_interval:
             trainer.add_event_handler(EPISODE_COMPLETED(every=log_interval), log_progress)
         trainer.add_event_handler(EPISODE_COMPLETED, report, run, policy)
+        trainer.state_dict_user_keys.append("running_reward")
+        run.keep(env, policy, optimizer, trainer)
         # An episode has at least one step, so there are never more episodes than steps.
         trainer.run(max_epochs=max_steps, epoch_length=run.spec.max_episode_steps)
     return run.result
