@@ -123,8 +123,8 @@ def parse_grid(train: Callable, settings: Iterable[str]) -> dict[str, list[Any]]
 def _split_settings(train: Callable, settings: Iterable[str]) -> Iterable[tuple[str, str, Any]]:
     """Name, text and the keyword's default of each setting."""
     defaults = {name: parameter.default for name, parameter in inspect.signature(train).parameters.items()}
-    for own_option in ("seed", "progress"):
-        del defaults[own_option]
+    for own_option in ("seed", "progress", "resume"):
+        defaults.pop(own_option, None)
     for setting in settings:
         name, given, text = (part.strip() for part in setting.partition("="))
         if not (given and text):
@@ -221,6 +221,7 @@ def list_lessons() -> None:
         "train ppo --seed 3 --set clip=0.2 --set hidden=32",
         "train policy_gradient --video balanced.mp4",
         "train reinforce --set env_id=CartPole-v0 --save v0.npz",
+        "train dqn --resume",
     )
 )
 def train(
@@ -231,17 +232,22 @@ def train(
     ] = None,
     save: Annotated[Path | None, typer.Option(metavar="FILE", help="Where the checkpoint goes. Default: LESSON-seedN.npz, here.")] = None,
     video: Annotated[Path | None, typer.Option(metavar="FILE", help="Film an episode of what was learned, as MP4.")] = None,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Go on where a training with the same settings was cut off in this folder.")
+    ] = False,
 ) -> None:
     """Train a lesson's algorithm until it is solved; Ctrl-C stops it and keeps the best policy so far."""
     learner = algorithm(lesson).train
     keywords = parse_settings(learner, set_ or [])
+    if resume and "resume" not in inspect.signature(learner).parameters:
+        raise InvalidInput(f"{lesson} keeps nothing to resume: leave out --resume.")
     save = save or _free(Path(f"{lesson}-seed{seed}.npz"))
     for option, path in (("--save", save), ("--video", video)):
         if path is not None:
             _check_writable(option, path)
 
     try:
-        result = learner(seed=seed, progress=True, **keywords)
+        result = learner(seed=seed, progress=True, **({"resume": True} if resume else {}), **keywords)
     except CourseError:
         raise
     except Exception as error:

@@ -488,7 +488,7 @@ def _checked_keywords(lesson: str, keywords: Mapping[str, Any]) -> dict[str, Any
     train = getattr(load_lesson(lesson), "train", None)
     if train is None:
         raise InvalidInput(f"The module {lesson} has no function train: a study calls train(seed=..., **hyperparameters) of it.")
-    known = sorted(set(inspect.signature(train).parameters) - {"seed", "progress"})
+    known = sorted(set(inspect.signature(train).parameters) - {"seed", "progress", "resume"})
     for name in keywords:
         if name not in known:
             close = difflib.get_close_matches(str(name), known, n=1)

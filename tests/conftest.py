@@ -4,6 +4,7 @@ import contextlib
 import os
 import random
 import re
+import signal
 import sys
 from pathlib import Path
 from types import SimpleNamespace
@@ -28,6 +29,10 @@ from cartpole_lessons.training import Run
 # How long one example takes says more about who else uses the machine than about the code.
 hypothesis.settings.register_profile("course", deadline=None)
 hypothesis.settings.load_profile("course")
+
+# A shell starts what runs in the background with Ctrl-C switched off; the tests that press it need it on.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 #: Push to where x + 2 x' + 10 theta + 5 theta' points: by hand, and perfect on CartPole-v1.
 GOOD_DIRECTION = (0.1, 0.2, 1.0, 0.5)
@@ -72,12 +77,13 @@ def always_right(observations):
     return np.ones(len(observations), dtype=np.int64)
 
 
-def train(seed=0, *, env_id="CartPole-v1", max_steps=40_000, progress=False, episodes=8, learning_rate=0.2, angle_scale=5.0):
+def train(seed=0, *, env_id="CartPole-v1", max_steps=40_000, progress=False, resume=False, episodes=8, learning_rate=0.2, angle_scale=5.0):
     """A learner as the lessons write them: log-probability times normalised return to go, on `Run`."""
     with Run("conftest", **locals()) as run:
         envs = make_envs(env_id, episodes, seed=seed)
         policy = LinearPolicy(angle_scale)
         optimizer = torch.optim.Adam(policy.parameters(), lr=learning_rate)
+        run.keep(envs, policy, optimizer)
         while run.goes_on(policy):
             batch = collect_episodes(envs, policy)
             returns = batch.rewards.flip(0).cumsum(0).flip(0)[batch.mask]

@@ -10,6 +10,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import time
 from html.parser import HTMLParser
 from pathlib import Path
 from types import SimpleNamespace
@@ -166,7 +167,7 @@ def test_wrong_use_ends_with_2(command, line):
 @pytest.mark.parametrize("lesson", lessons())
 def test_every_default_of_every_lesson_is_read_back_as_itself(lesson):
     train = algorithm(lesson).train
-    defaults = {name: p.default for name, p in inspect.signature(train).parameters.items() if name not in ("seed", "progress")}
+    defaults = {name: p.default for name, p in inspect.signature(train).parameters.items() if name not in ("seed", "progress", "resume")}
     texts = [f"{name}={','.join(map(str, value)) if isinstance(value, tuple) else value}" for name, value in defaults.items()]
     parsed = parse_settings(train, texts)
     assert parsed == defaults
@@ -385,6 +386,26 @@ def test_ctrl_c_keeps_the_best_policy_so_far(tmp_path):
     assert out.startswith("Stopped by you. This is the best policy so far: ppo, seed 0: not solved")
     assert "checkpoint: stopped.npz" in out
     assert load_checkpoint(tmp_path / "stopped.npz").lesson == "ppo"
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="a process is killed in another way there")
+def test_a_killed_training_goes_on_with_resume(tmp_path):
+    words = ["train", "ppo", "--seed", "1", "--set", "learning_rate=1e-6", "--set", "max_steps=20_000"]
+    saving = "from cartpole_lessons import training; training.SECONDS_BETWEEN_SAVES = 0; from cartpole_lessons.__main__ import main; main()"
+    with subprocess.Popen([sys.executable, "-c", saving, *words], cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        while not list(tmp_path.glob("unfinished/*.state")) and process.poll() is None:
+            time.sleep(0.01)
+        process.kill()
+    again = subprocess_of(*words, "--resume", cwd=tmp_path)
+    assert re.match(r"ppo, seed 1, goes on after [\d,]+ steps, where it was cut off\.\n", again.stdout), again.stderr
+    whole = ppo.train(seed=1, learning_rate=1e-6, max_steps=20_000)
+    assert load_checkpoint(tmp_path / "ppo-seed1.npz").mean_return == whole.evaluation.mean
+    assert not (tmp_path / "unfinished").exists()
+
+
+@pytest.mark.parametrize("lesson", ["hand_made", "many_seeds"])
+def test_what_keeps_nothing_cannot_be_resumed(command, lesson):
+    failed_with_one_sentence(command(f"train {lesson} --resume"), 2, lesson, "--resume")
 
 
 # Checkpoints --------------------------------------------------------------------------------------------------------------------

@@ -6,7 +6,9 @@
 import ast
 import csv
 import errno
+import functools
 import json
+import math
 import os
 import platform
 import random
@@ -33,13 +35,22 @@ from conftest import GOOD_DIRECTION, Kernel, LinearPolicy, always_right, linear_
 from test_video import NOISE, decode
 
 from cartpole_lessons import plots, training
-from cartpole_lessons.algorithms import ppo
-from cartpole_lessons.checkpoints import LARGEST_CHECKPOINT, load_checkpoint, load_policy, save_checkpoint
+from cartpole_lessons.algorithms import augmented_random_search, dqn, many_seeds, ppo, reinforce
+from cartpole_lessons.checkpoints import (
+    LARGEST_CHECKPOINT,
+    STATE_FORMAT,
+    load_checkpoint,
+    load_policy,
+    load_state,
+    save_checkpoint,
+    save_state,
+)
 from cartpole_lessons.errors import CheckpointError, InvalidAction, RecordingError
 from cartpole_lessons.evaluation import evaluate
 from cartpole_lessons.files import atomic_write
 from cartpole_lessons.interrupts import HeldInterrupts
 from cartpole_lessons.seeding import seeded
+from cartpole_lessons.states import state_of
 from cartpole_lessons.training import Run
 from cartpole_lessons.video import encode, record
 
@@ -150,13 +161,13 @@ def slow_down(seconds):
     Run.record = record_slowly
 
 
-def short_training():
-    return train(seed=2, max_steps=20_000, learning_rate=0.01)
+def short_training(**keywords):
+    return train(seed=2, max_steps=20_000, learning_rate=0.01, **keywords)
 
 
-def long_training():
+def long_training(**keywords):
     """A lesson's training that never comes to a perfect policy."""
-    return ppo.train(seed=1, learning_rate=1e-6, max_steps=150_000)
+    return ppo.train(seed=1, learning_rate=1e-6, max_steps=150_000, **keywords)
 
 
 @POSIX
@@ -174,14 +185,16 @@ def long_training():
         ),
     ],
 )
-def test_a_killed_training_leaves_its_history_and_best_policy_and_goes_the_same_way_again(
+def test_a_killed_training_leaves_its_history_and_best_policy_and_goes_on_to_the_identical_result(
     learner, kind, slower, between, kills, tmp_path, monkeypatch, figures
 ):
     ages = []
     monkeypatch.setattr(training, "SECONDS_BETWEEN_SAVES", between)
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    uninterrupted = learner()
     monkeypatch.chdir(tmp_path)
     for number in range(kills):
-        shutil.rmtree(tmp_path / "unfinished", ignore_errors=True)
         kernel = Kernel()
         try:
             kernel.run(
@@ -190,7 +203,7 @@ def test_a_killed_training_leaves_its_history_and_best_policy_and_goes_the_same_
             )
             started = time.time()
             kernel.client.execute(f"test_faults.{learner.__name__}(); open('over', 'w')")
-            while not list(tmp_path.glob("unfinished/*.npz")) and time.time() - started < 60:
+            while not list(tmp_path.glob("unfinished/*.state")) and time.time() - started < 60:
                 time.sleep(0.01)
             time.sleep(random.Random(number).uniform(0, 2 * between))
             os.kill(kernel.manager.provisioner.process.pid, signal.SIGKILL)
@@ -199,21 +212,19 @@ def test_a_killed_training_leaves_its_history_and_best_policy_and_goes_the_same_
             kernel.close()
         assert not (tmp_path / "over").exists(), "the training was over before it was killed"
         (saved,) = tmp_path.glob("unfinished/*.npz")
-        ages.append(killed - saved.stat().st_mtime)
-        assert ages[-1] < between + 2
-    history = saved.with_suffix(".csv").read_text()
-    checkpoint = load_checkpoint(saved)
-    means = [float(value) for _, value in by_name(history).get("evaluation", [])]
-    assert checkpoint.mean_return == (max(means) if means else None)
-    assert load_policy(saved, kind).act(OBSERVATIONS).shape == (200,)
+        for file in (saved, saved.with_suffix(".csv"), saved.with_suffix(".state")):
+            ages.append(killed - file.stat().st_mtime)
+            assert ages[-1] < between + 2
+        history = saved.with_suffix(".csv").read_text()
+        means = [float(value) for _, value in by_name(history).get("evaluation", [])]
+        assert load_checkpoint(saved).mean_return == (max(means) if means else None)
+        assert load_policy(saved, kind).act(OBSERVATIONS).shape == (200,)
+        assert len(history.splitlines()) > 5
 
-    again = learner()
-    assert list(tmp_path.glob("unfinished*")) == [], "what a finished training leaves no longer is unfinished"
-    assert is_beginning_of(history, again.history.to_csv())
-    assert len(history.splitlines()) > 5
-    (tmp_path / "elsewhere").mkdir()
-    monkeypatch.chdir(tmp_path / "elsewhere")
-    assert same_result(again, learner())
+        resumed = learner(resume=True)
+        assert is_beginning_of(history, resumed.history.to_csv())
+        assert same_result(resumed, uninterrupted)
+        assert not (tmp_path / "unfinished").exists(), "what a finished training leaves no longer is unfinished"
     if FULL and learner is long_training:
         figures["killed"] = {"trainings": kills, "oldest_seconds": round(max(ages), 1)}
 
@@ -223,11 +234,12 @@ def numbered_run(folder, monkeypatch, interrupt_at=None, error=KeyboardInterrupt
     monkeypatch.chdir(folder)
     policy, seen = linear_policy(GOOD_DIRECTION), []
     with Run("lesson", **{"seed": 0, "env_id": "CartPole-v1", "max_steps": 5, "progress": False, **keywords}) as run:
+        run.keep(policy)
         while run.goes_on(policy):
-            if len(seen) == interrupt_at:
+            seen.append(sorted(path.name for path in folder.glob("unfinished/*")))
+            if len(seen) > (interrupt_at or math.inf):
                 raise error
             run.record(env_steps=1, returns=[1.0])
-            seen.append(sorted(path.name for path in folder.glob("unfinished/*")))
     return run.result, seen
 
 
@@ -244,7 +256,7 @@ def test_a_longer_one_is_kept_on_its_way_and_cleared_away_at_its_end(tmp_path, m
     (tmp_path / "unfinished").mkdir()
     (tmp_path / "unfinished" / "of-another.npz").touch()
     _, seen = numbered_run(tmp_path, monkeypatch)
-    assert [len(names) for names in seen] == [3] * 5
+    assert [len(names) for names in seen] == [4] * 5
     assert [path.name for path in tmp_path.glob("unfinished/*")] == ["of-another.npz"]
     assert re.fullmatch(r"lesson-seed0-[0-9a-f]{6}\.csv", seen[0][0])
     _, same = numbered_run(tmp_path, monkeypatch)
@@ -302,58 +314,73 @@ def surroundings():
     }
 
 
+#: Each way in which a lesson's training runs: in rounds, on an Ignite engine, from a memory, without gradients, many seeds at once.
+PRESSED = {
+    "a small learner": functools.partial(train, max_steps=3_000),
+    "reinforce": functools.partial(reinforce.train, max_steps=1_500),
+    "ppo": functools.partial(ppo.train, max_steps=2_500),
+    "dqn": functools.partial(dqn.train, max_steps=2_500),
+    "augmented_random_search": functools.partial(augmented_random_search.train, max_steps=2_500),
+    "many_seeds": lambda seed, progress: many_seeds.train([seed, seed + 1], max_steps=1_500, progress=progress),
+}
+
+
 def ctrl_c_at_random_moments(count):
     """Train and press Ctrl-C, `count` times; print a line of JSON that says how often a result, or nothing at all, came out of it."""
-    last = []  # the run of the present attempt
-    started = Run.__init__
-
-    def remember(run, *arguments, **keywords):
-        last[:] = [run]
-        started(run, *arguments, **keywords)
-
-    Run.__init__ = remember
     plots.LivePlot.__init__.__defaults__ = (0.05,)  # seconds: while it draws is a moment like any other
     torch.set_num_threads(2)
-    learn = {"seed": 7, "progress": True, "max_steps": 3_000}
-    train(**learn)  # the first draws for longer, and changes what matplotlib knows
-    began = time.perf_counter()
-    whole = train(**learn)
-    duration = time.perf_counter() - began
-    history, before = whole.history.to_csv(), surroundings()
     outcomes, faults = {"result": 0, "nothing begun": 0, "came too late": 0}, []
-    generator = random.Random(5)
-    while outcomes["result"] + outcomes["nothing begun"] < count:
-        result = None
-        timer = threading.Timer(generator.uniform(0, duration), os.kill, (os.getpid(), signal.SIGINT))
-        try:
-            timer.start()
-            result = train(**learn)
-            timer.cancel()
-            timer.join()
-        except KeyboardInterrupt as error:
-            inside = "train" in [frame.name for frame in traceback.extract_tb(error.__traceback__)]
-            outcome = "nothing begun" if inside else "came too late"
-            if inside and last[0]._policy is not None:
-                faults.append("lost the result: " + traceback.format_exc()[-1500:])
-            timer.join()
-        else:
-            outcome = "result" if result.interrupted else "came too late"
-        outcomes[outcome] += 1
-        if result is not None:
-            if not is_beginning_of(result.history.to_csv(), history):
-                faults.append("another history")
-            if result.policy.act(OBSERVATIONS).shape != (200,) or not np.isfinite(result.evaluation.returns).all():
-                faults.append("an unusable result")
-        after = surroundings()
-        faults += [name for name in before if after[name] != before[name]]
-    if not same_result(whole, train(**learn)):
-        faults.append("the next training is another one")
+    generator, each = random.Random(5), math.ceil(count / len(PRESSED))
+    for name, learner in PRESSED.items():
+        learn = functools.partial(learner, seed=7, progress=True)
+        learn()  # the first draws for longer, and changes what matplotlib knows
+        began = time.perf_counter()
+        whole = as_list(learn())
+        duration = time.perf_counter() - began
+        before, of_these = surroundings(), 0
+        while of_these < each:
+            results = []
+            timer = threading.Timer(generator.uniform(0, duration), os.kill, (os.getpid(), signal.SIGINT))
+            try:
+                timer.start()
+                results = as_list(learn())
+                timer.cancel()
+                timer.join()
+            except KeyboardInterrupt as error:
+                frames = {frame.f_code.co_name: frame for frame, _ in traceback.walk_tb(error.__traceback__)}
+                outcome = "nothing begun" if "train" in frames else "came too late"
+                if "train" in frames and something_was_learned(frames["train"].f_locals):
+                    faults.append(f"{name} lost the result: " + traceback.format_exc()[-1500:])
+                del frames
+                timer.join()
+            else:
+                outcome = "result" if any(result.interrupted for result in results) else "came too late"
+            outcomes[outcome] += 1
+            of_these += outcome != "came too late"
+            for result, uninterrupted in zip(results, whole, strict=True) if results else ():
+                if not is_beginning_of(result.history.to_csv(), uninterrupted.history.to_csv()):
+                    faults.append(f"{name}: another history")
+                if result.policy.act(OBSERVATIONS).shape[0] != 200 or not np.isfinite(result.evaluation.returns).all():
+                    faults.append(f"{name}: an unusable result")
+            after = surroundings()
+            faults += [f"{name}: {what}" for what in before if after[what] != before[what]]
+        if not all(map(same_result, whole, as_list(learn()))):
+            faults.append(f"{name}: the next training is another one")
     print("\noutcomes: " + json.dumps({**outcomes, "faults": faults}))
+
+
+def as_list(results):
+    return results if isinstance(results, list) else [results]
+
+
+def something_was_learned(variables):
+    """Whether a `train()` with these local variables has had a policy to return."""
+    return variables["run"]._policy is not None if "run" in variables else "left" in variables
 
 
 @POSIX
 def test_ctrl_c_at_random_moments_gives_a_result_and_breaks_nothing(tmp_path, figures):
-    count = 100 if FULL else 8
+    count = 120 if FULL else 12
     kernel = Kernel()
     try:
         kernel.run(f"import os; os.chdir({str(tmp_path)!r}); from cartpole_lessons.display import setup; setup(); import test_faults")
@@ -367,7 +394,12 @@ def test_ctrl_c_at_random_moments_gives_a_result_and_breaks_nothing(tmp_path, fi
     pictures = [message for message in messages if message["msg_type"] == "update_display_data"]
     assert pictures, "nobody was watching"
     if FULL:
-        figures["ctrl_c"] = {"moments": count, "results": outcomes["result"], "nothing_begun": outcomes["nothing begun"]}
+        figures["ctrl_c"] = {
+            "moments": outcomes["result"] + outcomes["nothing begun"],
+            "learners": len(PRESSED),
+            "results": outcomes["result"],
+            "nothing_begun": outcomes["nothing begun"],
+        }
 
 
 def press():
@@ -448,7 +480,7 @@ def test_ctrl_c_before_and_after_the_training_breaks_nothing(monkeypatch, evalua
 # A full disk
 
 
-def savers(policy):
+def savers():
     """What writes a file that matters: {name: (how, which error it raises)}."""
     film = encode(NOISE[:10], fps=10, label="noise")
     result = train(seed=0, max_steps=100)
@@ -456,30 +488,64 @@ def savers(policy):
         "film": (film.save, RecordingError),
         "checkpoint": (result.save, CheckpointError),
         "history": (result.history.to_csv, RecordingError),
+        "state": (functools.partial(save_as, state_of(LinearPolicy())), CheckpointError),
     }
 
 
+def save_as(state, path):
+    save_state(path, state)
+
+
 def assert_told_and_nothing_lost(folder):
-    for name, (save, error) in savers(LinearPolicy()).items():
+    for name, (save, error) in savers().items():
         path = folder / name
         path.write_bytes(b"")  # needs no space
         with pytest.raises(error) as caught:
             save(path)
         one_sentence(caught.value, str(folder), "space")
         assert path.read_bytes() == b""
-    assert sorted(path.name for path in folder.iterdir() if path.name != "filling") == ["checkpoint", "film", "history"]
+    assert sorted(path.name for path in folder.iterdir() if path.name != "filling") == ["checkpoint", "film", "history", "state"]
 
 
-def fill(folder):
-    free = shutil.disk_usage(folder).free
-    (folder / "filling").write_bytes(bytes(free))
-    assert shutil.disk_usage(folder).free == 0
+def fill(folder, left=0):
+    """Leave so many bytes free, in whole pages."""
+    (folder / "filling").unlink(missing_ok=True)
+    (folder / "filling").write_bytes(bytes(shutil.disk_usage(folder).free - left))
+    assert shutil.disk_usage(folder).free == left
 
 
 def test_a_disk_that_is_full_is_told_and_leaves_the_old_files(disk):
     folder = disk(1)
     fill(folder)
     assert_told_and_nothing_lost(folder)
+
+
+def test_a_disk_with_any_space_left_holds_the_old_file_or_the_new_one(disk, figures):
+    folder, told, whole = disk(2), 0, 0
+    all_savers = savers()
+    for save, _ in all_savers.values():
+        save(folder / "new")
+    free = range(0, 128, 4 if FULL else 32)  # pages
+    for pages in free:
+        for name, (save, error) in all_savers.items():
+            path = folder / name
+            fill(folder, left=512 * 1024)
+            save(path)
+            old = path.read_bytes()
+            fill(folder, left=pages * 4096)
+            try:
+                save(path)
+                whole += 1
+            except error as sentence:
+                one_sentence(sentence, str(folder), "space")
+                told += 1
+            assert path.read_bytes() == old  # what is written is the same each time
+            path.unlink()
+            assert sorted(file.name for file in folder.iterdir()) == ["filling", "new"]
+    assert told >= len(all_savers), "even a disk without any space is enough"
+    assert whole >= len(all_savers), "half a megabyte is not enough"
+    if FULL:
+        figures["full_disk"] = {"writes": told + whole, "told": told, "whole": whole}
 
 
 def test_a_disk_that_tells_only_at_the_end_that_it_is_full_is_told_too(tmp_path, monkeypatch):
@@ -523,7 +589,7 @@ COURSE_IN_SHORT = """
 
 
 @POSIX
-def test_a_home_and_a_folder_that_cannot_be_written_stop_nothing(child, disk, unwritable, tmp_path):
+def test_a_home_and_a_folder_that_cannot_be_written_stop_nothing(child, disk, unwritable, tmp_path, figures):
     try:
         home = folder = disk(1, "ro")
     except pytest.skip.Exception:  # at least a home that nobody can write to
@@ -534,6 +600,8 @@ def test_a_home_and_a_folder_that_cannot_be_written_stop_nothing(child, disk, un
     assert out.splitlines()[-1] == "6 True"
     assert "Traceback" not in err
     assert ("Read-only file system" in err) == (home == folder)  # the warning of the training
+    if FULL:
+        figures["unwritable"] = {"folder_too": home == folder}
 
 
 # Clocks, forks, memory
@@ -552,26 +620,75 @@ def test_a_clock_that_jumps_changes_nothing(monkeypatch, tmp_path):
     assert record(always_right, max_steps=3).frames == 4
 
 
-@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system does not fork")
-def test_a_fork_after_torch_has_started_its_threads_trains_the_same(child):
+@LINUX
+def test_the_clock_of_a_whole_process_that_jumps_changes_nothing(child, tmp_path, figures):
+    """Every library of the process sees it, ffmpeg's process too: libfaketime answers in place of the system."""
+    libraries = [*Path("/usr/lib").glob("*/faketime/libfaketime.so.1"), *Path("/usr/lib").glob("faketime/libfaketime.so.1")]
+    if not libraries:
+        pytest.skip("libfaketime is not installed: apt-get install -y faketime")
     code = """
+        import random, sys, threading, time
+        import test_faults
+        from pathlib import Path
+        from test_faults import always_right, record, same_result, train
+        clock, generator, over, jumps = Path("clock"), random.Random(0), threading.Event(), []
+
+        def jump():
+            while not over.wait(0.005):
+                seconds = generator.randint(-600_000_000, 900_000_000)
+                with test_faults.atomic_write(clock) as file:
+                    file.write(f"{seconds:+d}".encode())
+                jumps.append(time.time())
+
+        plain = train(seed=3, max_steps=5_000)
+        test_faults.training.SECONDS_BETWEEN_SAVES = 0.01
+        thread = threading.Thread(target=jump)
+        thread.start()
+        result = train(seed=3, max_steps=5_000, progress=True)
+        frames = record(always_right, max_steps=5).frames
+        over.set()
+        thread.join()
+        backwards = sum(later < earlier for earlier, later in zip(jumps, jumps[1:]))
+        print(same_result(plain, result), 0 < result.seconds < 60, frames, len(jumps), backwards)
+    """
+    (tmp_path / "clock").write_text("+0")
+    faked = {
+        "LD_PRELOAD": str(libraries[0]),
+        "FAKETIME_TIMESTAMP_FILE": str(tmp_path / "clock"),
+        "FAKETIME_NO_CACHE": "1",
+        "FAKETIME_DONT_FAKE_MONOTONIC": "1",  # that one never jumps, by its definition
+    }
+    same, quick, frames, jumps, backwards = finished(child(code, **faked)).split()
+    assert (same, quick, frames) == ("True", "True", "6")
+    assert int(backwards) > 10, "the clock has hardly jumped"
+    if FULL:
+        figures["clock"] = {"jumps": int(jumps)}
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system does not fork")
+def test_a_fork_after_torch_has_started_its_threads_trains_the_same(child, figures):
+    forks = 10 if FULL else 1
+    code = f"""
         import os, sys, torch
         from conftest import train
         torch.set_num_threads(2)
         torch.rand(2_000, 2_000) @ torch.rand(2_000, 2_000)
         torch.rand(3_000_000).exp_()
         here = train(seed=1, max_steps=1_500).history.to_csv()
-        reader, writer = os.pipe()
-        if os.fork() == 0:
-            os.close(reader)
-            with open(writer, "w") as pipe:
-                pipe.write(train(seed=1, max_steps=1_500).history.to_csv())
-            os._exit(0)
-        os.close(writer)
-        with open(reader) as pipe:
-            print(pipe.read() == here, os.wait()[1], torch.get_num_threads())
+        for _ in range({forks}):
+            reader, writer = os.pipe()
+            if os.fork() == 0:
+                os.close(reader)
+                with open(writer, "w") as pipe:
+                    pipe.write(train(seed=1, max_steps=1_500).history.to_csv())
+                os._exit(0)
+            os.close(writer)
+            with open(reader) as pipe:
+                print(pipe.read() == here, os.wait()[1], torch.get_num_threads())
     """
-    assert finished(child(code, OMP_NUM_THREADS="2")) == "True 0 2\n"
+    assert finished(child(code, OMP_NUM_THREADS="2")) == "True 0 2\n" * forks
+    if FULL:
+        figures["forks"] = {"forks": forks}
 
 
 @LINUX
@@ -603,21 +720,33 @@ def test_memory_stays_flat_over_many_evaluations(child, figures):
 # Two at once, and killed in the middle
 
 
-@POSIX
-def test_two_processes_that_film_into_the_same_folder_leave_whole_films(child, tmp_path):
-    code = """
-        import sys
-        from test_video import filmed, play
-        env = filmed("films", every=1)
-        sys.stdout.write("ready\\n"); sys.stdout.flush()
-        play(env, 3)
-        env.close()
-    """
-    for process in [child(code), child(code)]:
-        finished(process)
+def test_two_notebooks_that_film_into_the_same_folder_leave_whole_films(tmp_path, figures):
+    episodes = 10 if FULL else 3
+    code = f"""
+import os
+os.chdir({str(tmp_path)!r})
+from test_video import filmed, play
+env = filmed("films", every=1)
+play(env, {episodes})
+env.close()
+print("over")
+"""
+    kernels, said = [Kernel(), Kernel()], {}
+    try:
+        cells = [threading.Thread(target=lambda kernel=kernel: said.update({kernel: kernel.run(code)})) for kernel in kernels]
+        for cell in cells:
+            cell.start()
+        for cell in cells:
+            cell.join()
+    finally:
+        for kernel in kernels:
+            kernel.close()
+    assert [printed(said[kernel]) for kernel in kernels] == ["over\n", "over\n"], [printed(said[kernel], "stderr") for kernel in kernels]
     films = sorted((tmp_path / "films").iterdir())
-    assert [film.name for film in films] == [f"rl-video-episode-{episode}.mp4" for episode in range(3)]
+    assert {film.name for film in films} == {f"rl-video-episode-{episode}.mp4" for episode in range(episodes)}
     assert all(len(decode(film)[1]) > 5 for film in films)
+    if FULL:
+        figures["notebooks"] = {"films": 2 * episodes}
 
 
 @POSIX
@@ -669,26 +798,30 @@ def test_a_process_killed_while_it_films_leaves_a_whole_film_or_none(child, tmp_
 
 
 @POSIX
-@pytest.mark.parametrize("seconds", [0.05, 0.3])
-def test_a_killed_ffmpeg_is_told_and_leaves_no_film(tmp_path, monkeypatch, seconds):
+def test_a_killed_ffmpeg_is_told_and_leaves_no_film(tmp_path, monkeypatch, figures):
     import imageio_ffmpeg
 
     if shutil.which("timeout") is None:
         pytest.skip("there is no `timeout` to kill it with")
-    program = tmp_path / "ffmpeg"
-    program.write_text(f'#!/bin/sh\nexec timeout -s KILL {seconds} "{imageio_ffmpeg.get_ffmpeg_exe()}" "$@"\n')
-    program.chmod(program.stat().st_mode | stat.S_IXUSR)
-    monkeypatch.setenv("IMAGEIO_FFMPEG_EXE", str(program))
-    imageio_ffmpeg._utils._get_ffmpeg_exe.cache_clear()
     frames = np.random.default_rng(0).integers(0, 256, (150, 400, 600, 3), dtype=np.uint8)
-    try:
-        with pytest.raises(RecordingError) as caught:
-            encode(frames, fps=50, label="noise").save(tmp_path / "film.mp4")
-    finally:
-        monkeypatch.undo()
+    kills, generator = 20 if FULL else 2, random.Random(3)
+    for kill in range(kills):
+        program = tmp_path / f"ffmpeg{kill}"
+        seconds = generator.uniform(0.05, 0.5)
+        program.write_text(f'#!/bin/sh\nexec timeout -s KILL {seconds} "{imageio_ffmpeg.get_ffmpeg_exe()}" "$@"\n')
+        program.chmod(program.stat().st_mode | stat.S_IXUSR)
+        monkeypatch.setenv("IMAGEIO_FFMPEG_EXE", str(program))
         imageio_ffmpeg._utils._get_ffmpeg_exe.cache_clear()
-    one_sentence(caught.value)
-    assert not (tmp_path / "film.mp4").exists()
+        try:
+            with pytest.raises(RecordingError) as caught:
+                encode(frames, fps=50, label="noise").save(tmp_path / "film.mp4")
+        finally:
+            monkeypatch.undo()
+            imageio_ffmpeg._utils._get_ffmpeg_exe.cache_clear()
+        one_sentence(caught.value)
+        assert not (tmp_path / "film.mp4").exists()
+    if FULL:
+        figures["ffmpeg"] = {"kills": kills}
 
 
 # Weights that are no numbers, and files that are not what they should be
@@ -797,6 +930,66 @@ def test_a_thousand_corruptions_of_a_checkpoint_are_refused_or_change_nothing(ch
         figures["checkpoints"] = {"corruptions": 1_000, "refused": refused, "unchanged": 1_000 - refused}
 
 
+def same_state(first, second):
+    if isinstance(first, dict):
+        return first.keys() == second.keys() and all(same_state(first[key], second[key]) for key in first)
+    if isinstance(first, list | tuple):
+        return len(first) == len(second) and all(map(same_state, first, second))
+    return np.array_equal(first, second)
+
+
+def test_a_thousand_corruptions_of_a_state_are_refused_or_change_nothing(tmp_path, monkeypatch, figures):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(training, "SECONDS_BETWEEN_SAVES", 0)
+    numbered_run(tmp_path, monkeypatch, interrupt_at=3, max_steps=50)
+    (whole,) = tmp_path.glob("unfinished/*.state")
+    content, intact, generator, refused = whole.read_bytes(), load_state(whole), random.Random(0), 0
+    path = tmp_path / "altered.state"
+    tracemalloc.start()
+    try:
+        for number in range(1_000):
+            if number < len(HEADERS):
+                with_header(path, whole, HEADERS[number])
+            else:
+                path.write_bytes(corrupt(content, generator))
+            try:
+                state = load_state(path)
+            except CheckpointError as error:
+                one_sentence(error, str(path), "delete it")
+                refused += 1
+                continue
+            assert number >= len(HEADERS), HEADERS[number]
+            assert same_state(state, intact)
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert refused > 700
+    assert peak < 20e6, "memory is taken for what is in the file, not for what it claims"
+    if FULL:
+        figures["states"] = {"corruptions": 1_000, "refused": refused, "unchanged": 1_000 - refused}
+
+
+TREES = [
+    None, [], 5, "text", {}, {"dict": 1}, {"dict": [1]}, {"dict": [[[1], 2]]}, {"tensor": "none"}, {"array": 5}, {"pickle": "array0"},
+    {"tuple": 5}, {"number": "array0"}, {"dict": [["parts", [{"tensor": "array0"}]]]},
+    {"dict": [["versions", {"dict": []}], ["parts", []], ["own", []], ["history", []], ["random", []]]},
+    {"dict": [["versions", training.VERSIONS], ["parts", ["os.system"]], ["own", {}], ["history", {}], ["random", {}]]},
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("tree", TREES, ids=str)
+def test_a_whole_file_with_a_state_that_somebody_made_up_is_one_sentence(tree, tmp_path, monkeypatch):
+    monkeypatch.setattr(training, "SECONDS_BETWEEN_SAVES", 0)
+    numbered_run(tmp_path, monkeypatch, interrupt_at=3, max_steps=50)
+    (path,) = tmp_path.glob("unfinished/*.state")
+    metadata = json.dumps({"format": STATE_FORMAT, "state": tree, "entries": ["array0"]}).encode()
+    with path.open("wb") as file:
+        np.savez(file, metadata=np.frombuffer(metadata, dtype=np.uint8), array0=np.zeros(3))
+    with pytest.raises(CheckpointError) as caught:
+        numbered_run(tmp_path, monkeypatch, max_steps=50, resume=True)
+    one_sentence(caught.value, path.name)
+
+
 @LINUX
 def test_a_checkpoint_that_asks_for_a_huge_network_is_refused_before_any_memory_is_taken(child, tmp_path):
     sizes = [10**8, 10**9, 10**15]
@@ -893,7 +1086,7 @@ def test_an_altered_notebook_is_read_or_named_in_one_sentence(monkeypatch, tmp_p
     assert refused > 50
 
 
-def test_an_altered_notebook_is_exported_or_named_in_one_sentence(monkeypatch, tmp_path):
+def test_an_altered_notebook_is_exported_or_named_in_one_sentence(monkeypatch, tmp_path, figures):
     monkeypatch.syspath_prepend(ROOT / "tools")
     from export import export
 
@@ -907,7 +1100,8 @@ def test_an_altered_notebook_is_exported_or_named_in_one_sentence(monkeypatch, t
     path.write_bytes(text)
     assert export(path)
     generator, exported, refused = random.Random(0), 0, 0
-    for number in range(400 if FULL else 40):
+    alterations = 1_000 if FULL else 40
+    for number in range(alterations):
         path.write_bytes(structures(whole, generator) if number % 2 else corrupt(text, generator))
         try:
             exported += export(path)
@@ -916,6 +1110,8 @@ def test_an_altered_notebook_is_exported_or_named_in_one_sentence(monkeypatch, t
             refused += 1
     assert refused > 10
     assert exported > 0
+    if FULL:
+        figures["exports"] = {"alterations": alterations, "refused": refused}
 
 
 def test_the_fuzzed_headers_would_be_harmful_where_they_are_run():

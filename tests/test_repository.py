@@ -15,7 +15,7 @@ ROOT = Path(__file__).resolve().parent.parent
 PYPROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
 FLOORS = {
     0: ["environment", "continuous", "display", "checks", "errors", "files", "interrupts", "seeding", "threads"],
-    1: ["policy", "rollout", "evaluation", "checkpoints", "video", "plots", "play"],
+    1: ["policy", "rollout", "evaluation", "checkpoints", "states", "video", "plots", "play"],
     2: ["training", "exercises"],
     3: ["algorithms", "study"],
     4: ["__main__", "cli", "doctor", "report"],

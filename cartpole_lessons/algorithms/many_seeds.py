@@ -27,6 +27,7 @@ from ..display import bars_are_seen
 from ..environment import env_spec, make_envs
 from ..errors import InvalidInput
 from ..evaluation import Evaluation
+from ..interrupts import HeldInterrupts
 from ..rollout import StepCollector, Steps
 from ..seeding import derive_seed, seeded
 from ..threads import one_thread
@@ -407,7 +408,9 @@ def train(
             learner.seconds = time.perf_counter() - started
             learner.history.drop_half_an_episode()
         last_evaluation = time.perf_counter()
-        judged = best_policies(learners, actors.network, env_id)
+        # Ctrl-C now would cost all that was learned, and waiting takes a moment.
+        with HeldInterrupts(deliver=False):
+            judged = best_policies(learners, actors.network, env_id)
         last_evaluation = time.perf_counter() - last_evaluation
     unfinished = [learner.seed for learner in left] if interrupted else []
     results = [
