@@ -6,7 +6,7 @@ else
 BIN := .venv/bin
 endif
 
-.PHONY: run lab test test-faults test-launch test-colab test-binder test-browser test-offline lint export outputs study badges lock clean
+.PHONY: run lab test test-faults test-launch test-colab test-binder test-browser test-offline test-doctor lint export outputs study bench badges lock clean
 
 run: .venv/ready  ## execute every lesson at its real settings; pages and films in build/lessons/
 	$(BIN)/python tools/run_lessons.py
@@ -23,7 +23,7 @@ test: lint  ## lint, the package's tests, the export check, and every notebook
 test-faults: .venv/ready  ## what breaks for real, as often as the README says; minutes; figures into cartpole_lessons/results/
 	FAULTS=full $(BIN)/python -m pytest tests/test_faults.py -q
 
-test-launch: test-colab test-binder test-browser test-offline  ## every place where the course starts; minutes, and a package index
+test-launch: test-colab test-binder test-browser test-offline test-doctor  ## every place where the course starts; minutes, and a package index
 
 test-colab: .venv/ready  ## every lesson, unchanged, in an environment like Colab's
 	$(BIN)/python -m pytest tests/launch/test_colab.py -q
@@ -38,6 +38,9 @@ test-browser: .venv/ready  ## lessons in JupyterLab, Notebook 7 and as pages, in
 test-offline: .venv/ready  ## lessons on a machine without a network
 	$(BIN)/python -m pytest tests/launch/test_offline.py -q
 
+test-doctor: .venv/ready  ## an environment broken in many ways, and mended by the commands that the doctor gives
+	$(BIN)/python -m pytest tests/launch/test_doctor.py -q
+
 lint: .venv/ready
 	$(BIN)/ruff check . && $(BIN)/ruff format --check .
 
@@ -49,6 +52,12 @@ outputs: .venv/ready  ## execute the lessons and write their outputs into notebo
 
 study: .venv/ready  ## train every algorithm on seeds 0-99, resumable; figures into cartpole_lessons/results/ and docs/
 	$(BIN)/python benchmarks/study.py
+
+bench: .venv/ready  ## what has to be quick, against its bar: imports, environment, replay memory, every lesson together
+	$(BIN)/python benchmarks/starting.py
+	$(BIN)/python benchmarks/environments.py
+	$(BIN)/python benchmarks/replay.py
+	$(BIN)/python benchmarks/lessons.py
 
 badges: .venv/ready  ## pyproject's address and the results -> badges, install cells, tables, sentences
 	$(BIN)/python tools/badges.py

@@ -189,23 +189,35 @@ def memory_sentence() -> str:
     )
 
 
+#: What `make test-faults` and `make test-doctor` have to have counted.
+MEASURED_FAULTS = {
+    "killed", "ctrl_c", "writes", "films", "full_disk", "unwritable", "ffmpeg", "checkpoints", "states", "exports", "memory", "clock", "forks",
+    "notebooks", "doctor",
+}  # fmt: skip
+
+
 def reliability_table() -> str:
     """What breaks, what is left afterwards, and how often that was tried, as `make test-faults` counted it."""
     measured = json.loads(RELIABILITY.read_text(encoding="utf-8"))["figures"] if RELIABILITY.exists() else {}
-    if not {"killed", "ctrl_c", "writes", "films", "checkpoints", "memory"} <= set(measured):
-        return "*`make test-faults` writes the table here.*"
-    killed, stopped, files = measured["killed"], measured["ctrl_c"], measured["checkpoints"]
+    if not set(measured) >= MEASURED_FAULTS:
+        return "*`make test-faults` and `make test-doctor` write the table here.*"
+    killed, stopped, disk, exports = measured["killed"], measured["ctrl_c"], measured["full_disk"], measured["exports"]
+    files = {
+        name: f"{measured[name]['refused']} refused, {measured[name]['unchanged']} without effect" for name in ("checkpoints", "states")
+    }
     rows = [
         (
             "the process or kernel is killed while it trains",
-            f"history (`.csv`) and best policy (`.npz`, for `load_policy`) of a training of more than {SECONDS_BETWEEN_SAVES:.0f} s are in the folder "
-            "`unfinished`, beside your notebook; the same call with the same seed trains again, to the identical result",
-            f"{killed['trainings']} kernels killed: what was left was at most {killed['oldest_seconds']} s old",
+            f"history (`.csv`), best policy (`.npz`, for `load_policy`) and state of a training of more than {SECONDS_BETWEEN_SAVES:.0f} s are in the "
+            "folder `unfinished`, beside your notebook; the same call with `resume=True` goes on from there, to the identical result",
+            f"{killed['trainings']} kernels killed: what was left was at most {killed['oldest_seconds']} s old; each training went on, "
+            "and ended as the one that nobody had killed",
         ),
         (
             "Ctrl-C or *interrupt*, at any moment",
             "the best policy so far, or a stop before there is one; random generators, threads, plots and the next training are as ever",
-            f"{stopped['moments']} random moments: {stopped['results']} results, {stopped['nothing_begun']} stops before the training had begun",
+            f"{stopped['moments']} random moments in trainings of {stopped['learners']} kinds: {stopped['results']} results, "
+            f"{stopped['nothing_begun']} stops before the training had begun",
         ),
         (
             "the process is killed while it writes a file, or a film",
@@ -213,20 +225,39 @@ def reliability_table() -> str:
             f"{measured['writes']['kills']} and {measured['films']['kills']} kills",
         ),
         (
+            "the disk is full, or nearly",
+            "one sentence that names the folder, and the old file whole; a training goes on",
+            f"{disk['writes']} writes to a disk of 2 MB: {disk['told']} refused and told, {disk['whole']} whole",
+        ),
+        (
+            "home and current folder cannot be written",
+            "the same training, plots and films; one warning that nothing is kept",
+            "a read-only disk" if measured["unwritable"]["folder_too"] else "a read-only home",
+        ),
+        ("ffmpeg is killed", "one sentence, no half a film", f"{measured['ffmpeg']['kills']} kills"),
+        (
             "a checkpoint is altered, cut short, or made to do harm",
             "one sentence, or the very same weights; nothing in it is ever run, and no memory is taken for what it only claims",
-            f"{files['corruptions']:,} corruptions: {files['refused']} refused, {files['unchanged']} without effect",
+            f"{measured['checkpoints']['corruptions']:,} corruptions: {files['checkpoints']}; of a training's state "
+            f"{measured['states']['corruptions']:,}: {files['states']}",
+        ),
+        (
+            "a notebook's file is altered",
+            "`make export` names it in one sentence, or exports it",
+            f"{exports['alterations']:,} alterations: {exports['refused']} refused",
         ),
         (
             "evaluations, one after the other",
             "memory stays flat",
             f"{measured['memory']['evaluations']} evaluations: {measured['memory']['grown_megabytes']} MB more",
         ),
-        ("the disk is full, ffmpeg is killed", "one sentence that names the folder; old files stay; a training goes on", "by `make test`"),
+        ("the clock jumps by years, both ways", "the same training, whole films", f"{measured['clock']['jumps']} jumps during a training"),
+        ("the process forks after torch has started threads", "the same training", f"{measured['forks']['forks']} forks"),
+        ("two notebooks film into the same folder", "whole films", f"{measured['notebooks']['films']} films"),
         (
-            "home or folder cannot be written, the clock jumps, a process forks, two film into one folder",
-            "the same training, whole films",
-            "by `make test`",
+            "a package is missing, too old, overwritten or torn",
+            "`cartpole-lessons doctor` names it, and the command that it gives mends it",
+            f"{measured['doctor']['breakages']} environments broken and mended (`make test-doctor`)",
         ),
     ]
     return "\n".join(["| what happens | what is left | tried |", "|---|---|---|", *(f"| {' | '.join(row)} |" for row in rows)])
