@@ -222,6 +222,7 @@ class Run:
         settings = [self.spec.id, self.max_steps, self.evaluate_every, stop_when_perfect, hyperparameters]
         digest = hashlib.sha256(json.dumps(settings, default=str).encode()).hexdigest()[:6]
         self._unfinished = UNFINISHED / f"{lesson}-seed{self.seed}-{digest}"
+        self._state_file = Path(f"{self._unfinished}.state")
         self._kept: tuple[Any, ...] = ()
 
     def __enter__(self) -> "Run":
@@ -243,15 +244,14 @@ class Run:
         back here, as it was when the run was cut off. What the loop changes and is not named here starts anew.
         """
         self._kept = parts
-        path = Path(f"{self._unfinished}.state")
-        if self.resume and path.exists():
-            self._restore(path)
+        if self.resume and self._state_file.exists():
+            self._restore(self._state_file)
             print(f"{self.lesson}, seed {self.seed}, goes on after {self.env_steps:,} steps, where it was cut off.")
         elif self.resume:
             print(
                 f"{self.lesson}, seed {self.seed}, begins anew: nothing was left in {self._unfinished.parent} by a training with these settings."
             )
-        elif path.exists():
+        elif self._state_file.exists():
             print(f"{self.lesson}, seed {self.seed}, was cut off here before. It begins anew; with resume=True it would have gone on.")
 
     def goes_on(self, policy: Policy) -> bool:
@@ -261,13 +261,14 @@ class Run:
             raise InvalidInput(
                 f"{self.lesson} cannot resume, because it does not say what it changes: call run.keep(...) before the loop, or leave out resume=True."
             )
-        on = self._passes_on()
+        on = self._evaluate_when_due()
         # Here all that a loop changes is between two rounds, so that nothing but what it named in `keep` decides how it goes on.
         if on and time.perf_counter() >= self._next_save:
             self._save()
         return on
 
-    def _passes_on(self) -> bool:
+    def _evaluate_when_due(self) -> bool:
+        """False when the policy has passed or the steps are used up."""
         out_of_steps = self.env_steps >= self.max_steps
         if self.env_steps < self._next_evaluation and not out_of_steps:
             return True
@@ -330,6 +331,8 @@ class Run:
             self._result = replace(self._result, interrupted=True)
         if interrupted:
             print(f"Stopped by you. This is the best policy so far: {self._result}")
+            if self._state_file.exists():
+                print("The same call with resume=True goes on.")
         return interrupted
 
     def _finish(self, interrupted: bool) -> Result:
@@ -368,7 +371,7 @@ class Run:
                 mean_return=best,
             )
             if self._kept:
-                save_state(f"{self._unfinished}.state", self._state())
+                save_state(self._state_file, self._state())
         except (CheckpointError, RecordingError) as error:
             warnings.warn(f"{error} Training goes on, but is not saved on its way.", stacklevel=3)
             self._next_save = math.inf

@@ -115,6 +115,7 @@ def test_a_training_that_was_stopped_by_its_user_can_go_on_too(monkeypatch, caps
     with monkeypatch.context() as patched:
         patched.setattr(Run, "record", stopping_at(2_000))
         stopped = train(seed=4)
+    assert capsys.readouterr().out.endswith("The same call with resume=True goes on.\n")
     assert stopped.interrupted
     assert stopped.env_steps < whole.env_steps
     assert_same(train(seed=4, resume=True), whole)

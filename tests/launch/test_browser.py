@@ -6,7 +6,6 @@ Screenshots stay in build/browser/. The browser reaches nothing but this machine
 import contextlib
 import json
 import os
-import re
 import secrets
 import shutil
 import socket
