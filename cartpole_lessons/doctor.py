@@ -38,8 +38,15 @@ EXTRAS = {
     "study": "studies on all cores",
     "cluster": "studies on a cluster",
 }
-#: Packages whose module has another name.
-MODULES = {"pillow": "PIL", "pygame-ce": "pygame", "pytorch-ignite": "ignite", "imageio-ffmpeg": "imageio_ffmpeg", "ipython": "IPython"}
+#: Packages whose module has another name, or loads what it is made of only with the part named here.
+MODULES = {
+    "pillow": "PIL.Image",
+    "scipy": "scipy.linalg",
+    "pygame-ce": "pygame",
+    "pytorch-ignite": "ignite",
+    "imageio-ffmpeg": "imageio_ffmpeg",
+    "ipython": "IPython",
+}
 OLDEST, NEWEST_TESTED = ">=3.11", (3, 13)  # the first is pyproject's, for where the course is used without being installed
 LITTLE_DISK, TOO_LITTLE_DISK = 500 * 2**20, 50 * 2**20  # bytes; an episode's film has 25 kB, all executed lessons together some 20 MB
 LITTLE_MEMORY, TOO_LITTLE_MEMORY = 2**30, 2**29  # bytes; a lesson stays below 1 GB

@@ -236,21 +236,25 @@ def test_where_nothing_can_compare_versions_none_is_called_wrong(tmp_path, missi
 
 @linux
 def test_packages_that_do_not_load_and_a_gpu_that_torch_does_not_see(tmp_path):
-    (tmp_path / "scipy.py").write_text("raise ImportError('libblas.so is missing')")
+    for package, part in (("scipy", "linalg"), ("PIL", "Image")):
+        (tmp_path / package).mkdir()
+        (tmp_path / package / "__init__.py").touch()
+        (tmp_path / package / f"{part}.py").touch()
+    (tmp_path / "scipy" / "linalg.py").write_text("raise ImportError('libblas.so is missing')")
     (tmp_path / "tqdm.py").write_text("import os; os.kill(os.getpid(), 9)")  # as a crash in a library would
-    for module in ("torch", "gymnasium", "matplotlib", "IPython", "imageio_ffmpeg", "numpy", "PIL"):  # quicker than the real ones
+    for module in ("torch", "gymnasium", "matplotlib", "IPython", "imageio_ffmpeg", "numpy"):  # quicker than the real ones
         (tmp_path / f"{module}.py").write_text("class cuda: is_available = staticmethod(bool)\nclass backends: mps = cuda\n")
     program(tmp_path / "bin", "nvidia-smi", "echo 'GPU 0: NVIDIA H200'")
     found = ask("_imports", folder=tmp_path, PATH=f"{tmp_path / 'bin'}{os.pathsep}{os.environ['PATH']}")
-    assert found.keys() == {"import scipy", "import tqdm", "GPU"}
-    assert found["import scipy"].severity == found["import tqdm"].severity == "problem"
-    assert "libblas.so is missing" in found["import scipy"].found
+    assert found.keys() == {"import scipy.linalg", "import tqdm", "GPU"}
+    assert found["import scipy.linalg"].severity == found["import tqdm"].severity == "problem"
+    assert "libblas.so is missing" in found["import scipy.linalg"].found
     assert "Python itself ended" in found["import tqdm"].found
-    assert found["import scipy"].remedy.endswith('-m pip install --force-reinstall --no-deps "scipy>=1.15"')
+    assert found["import scipy.linalg"].remedy.endswith('-m pip install --force-reinstall --no-deps "scipy>=1.15"')
     assert found["GPU"].severity == "note"
     assert all(is_well_formed(finding.remedy) for finding in found.values())
-    for module in ("scipy", "tqdm"):
-        (tmp_path / f"{module}.py").write_text("")
+    for file in ("scipy/linalg.py", "tqdm.py"):
+        (tmp_path / file).write_text("")
     assert [ask("_imports", folder=tmp_path)[what].severity for what in ("imports", "GPU")] == ["ok", "ok"]
     (tmp_path / "torch.py").write_text(
         "class cuda:\n    is_available = staticmethod(lambda: True)\n    get_device_name = staticmethod(lambda: 'NVIDIA H200')\n"

@@ -69,7 +69,8 @@ BREAKAGES = {
     "a torn numpy": Breakage(
         torn="numpy/_core/_multiarray_umath.*.so", question="_imports", what="import numpy", found="installed, but it"
     ),
-    "a torn pillow": Breakage(torn="PIL/_imaging.*.so", question="_imports", what="import PIL", found="installed, but it does not load"),
+    "a torn pillow": Breakage(torn="PIL/_imaging.*.so", question="_imports", what="import PIL.Image", found="installed, but it"),
+    "a torn scipy": Breakage(torn="scipy/linalg/_flapack.*.so", question="_imports", what="import scipy.linalg", found="installed, but it"),
     "no ffmpeg": Breakage(("uninstall", "imageio-ffmpeg"), question="_ffmpeg", what="ffmpeg", found="imageio-ffmpeg is not installed"),
     "a torn ffmpeg": Breakage(torn="imageio_ffmpeg/binaries/ffmpeg*", question="_ffmpeg", what="ffmpeg", found="imageio-ffmpeg's program"),
     "no kernel": Breakage(
