@@ -50,7 +50,6 @@ from cartpole_lessons.evaluation import evaluate
 from cartpole_lessons.files import atomic_write
 from cartpole_lessons.interrupts import HeldInterrupts
 from cartpole_lessons.seeding import seeded
-from cartpole_lessons.states import state_of
 from cartpole_lessons.training import Run
 from cartpole_lessons.video import encode, record
 
@@ -481,19 +480,18 @@ def test_ctrl_c_before_and_after_the_training_breaks_nothing(monkeypatch, evalua
 
 
 def savers():
-    """What writes a file that matters: {name: (how, which error it raises)}."""
-    film = encode(NOISE[:10], fps=10, label="noise")
+    """What writes a file that matters, of many pages: {name: (how, which error it raises)}."""
+    film = encode(NOISE, fps=10, label="noise")
     result = train(seed=0, max_steps=100)
+    result.history.metrics["loss"] = [(step, 1 / 3) for step in range(10_000)]
+    weights = {"weights": torch.rand(200, 200)}
+    about = {"lesson": "lesson", "env_id": "CartPole-v1", "seed": 0, "hyperparameters": {}}
     return {
         "film": (film.save, RecordingError),
-        "checkpoint": (result.save, CheckpointError),
+        "checkpoint": (lambda path: save_checkpoint(path, weights, **about), CheckpointError),
         "history": (result.history.to_csv, RecordingError),
-        "state": (functools.partial(save_as, state_of(LinearPolicy())), CheckpointError),
+        "state": (lambda path: save_state(path, weights), CheckpointError),
     }
-
-
-def save_as(state, path):
-    save_state(path, state)
 
 
 def assert_told_and_nothing_lost(folder):
@@ -521,18 +519,15 @@ def test_a_disk_that_is_full_is_told_and_leaves_the_old_files(disk):
 
 
 def test_a_disk_with_any_space_left_holds_the_old_file_or_the_new_one(disk, figures):
-    folder, told, whole = disk(2), 0, 0
-    all_savers = savers()
-    for save, _ in all_savers.values():
-        save(folder / "new")
-    free = range(0, 128, 4 if FULL else 32)  # pages
-    for pages in free:
-        for name, (save, error) in all_savers.items():
-            path = folder / name
-            fill(folder, left=512 * 1024)
-            save(path)
-            old = path.read_bytes()
-            fill(folder, left=pages * 4096)
+    folder, told, whole, generator = disk(8), 0, 0, random.Random(4)
+    for name, (save, error) in savers().items():
+        path = folder / name
+        save(path)
+        old = path.read_bytes()
+        pages = math.ceil(len(old) / 4096)
+        assert pages >= 20, "too small for a disk to fill up while it is written"
+        for _ in range(25 if FULL else 3):
+            fill(folder, left=4096 * generator.randrange(pages * 5 // 4))
             try:
                 save(path)
                 whole += 1
@@ -540,10 +535,10 @@ def test_a_disk_with_any_space_left_holds_the_old_file_or_the_new_one(disk, figu
                 one_sentence(sentence, str(folder), "space")
                 told += 1
             assert path.read_bytes() == old  # what is written is the same each time
-            path.unlink()
-            assert sorted(file.name for file in folder.iterdir()) == ["filling", "new"]
-    assert told >= len(all_savers), "even a disk without any space is enough"
-    assert whole >= len(all_savers), "half a megabyte is not enough"
+            assert sorted(file.name for file in folder.iterdir()) == sorted(["filling", name])
+        path.unlink()
+        (folder / "filling").unlink()
+    assert told > whole
     if FULL:
         figures["full_disk"] = {"writes": told + whole, "told": told, "whole": whole}
 
@@ -622,7 +617,8 @@ def test_a_clock_that_jumps_changes_nothing(monkeypatch, tmp_path):
 
 @LINUX
 def test_the_clock_of_a_whole_process_that_jumps_changes_nothing(child, tmp_path, figures):
-    """Every library of the process sees it, ffmpeg's process too: libfaketime answers in place of the system."""
+    """Every library of the process sees it: libfaketime answers in place of the system. (Not while it films: what ends Python's sleep
+    fails under libfaketime itself.)"""
     libraries = [*Path("/usr/lib").glob("*/faketime/libfaketime.so.1"), *Path("/usr/lib").glob("faketime/libfaketime.so.1")]
     if not libraries:
         pytest.skip("libfaketime is not installed: apt-get install -y faketime")
@@ -630,7 +626,7 @@ def test_the_clock_of_a_whole_process_that_jumps_changes_nothing(child, tmp_path
         import random, sys, threading, time
         import test_faults
         from pathlib import Path
-        from test_faults import always_right, record, same_result, train
+        from test_faults import same_result, train
         clock, generator, over, jumps = Path("clock"), random.Random(0), threading.Event(), []
 
         def jump():
@@ -642,14 +638,13 @@ def test_the_clock_of_a_whole_process_that_jumps_changes_nothing(child, tmp_path
 
         plain = train(seed=3, max_steps=5_000)
         test_faults.training.SECONDS_BETWEEN_SAVES = 0.01
-        thread = threading.Thread(target=jump)
+        thread = threading.Thread(target=jump, daemon=True)
         thread.start()
         result = train(seed=3, max_steps=5_000, progress=True)
-        frames = record(always_right, max_steps=5).frames
         over.set()
         thread.join()
         backwards = sum(later < earlier for earlier, later in zip(jumps, jumps[1:]))
-        print(same_result(plain, result), 0 < result.seconds < 60, frames, len(jumps), backwards)
+        print(same_result(plain, result), 0 < result.seconds < 60, len(jumps), backwards)
     """
     (tmp_path / "clock").write_text("+0")
     faked = {
@@ -658,8 +653,8 @@ def test_the_clock_of_a_whole_process_that_jumps_changes_nothing(child, tmp_path
         "FAKETIME_NO_CACHE": "1",
         "FAKETIME_DONT_FAKE_MONOTONIC": "1",  # that one never jumps, by its definition
     }
-    same, quick, frames, jumps, backwards = finished(child(code, **faked)).split()
-    assert (same, quick, frames) == ("True", "True", "6")
+    same, measured, jumps, backwards = finished(child(code, **faked)).splitlines()[-1].split()
+    assert (same, measured) == ("True", "True")
     assert int(backwards) > 10, "the clock has hardly jumped"
     if FULL:
         figures["clock"] = {"jumps": int(jumps)}

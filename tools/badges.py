@@ -227,7 +227,7 @@ def reliability_table() -> str:
         (
             "the disk is full, or nearly",
             "one sentence that names the folder, and the old file whole; a training goes on",
-            f"{disk['writes']} writes to a disk of 2 MB: {disk['told']} refused and told, {disk['whole']} whole",
+            f"{disk['writes']} writes of 4 kinds to a disk with less and more space than they need: {disk['told']} refused and told, {disk['whole']} whole",
         ),
         (
             "home and current folder cannot be written",
@@ -251,7 +251,7 @@ def reliability_table() -> str:
             "memory stays flat",
             f"{measured['memory']['evaluations']} evaluations: {measured['memory']['grown_megabytes']} MB more",
         ),
-        ("the clock jumps by years, both ways", "the same training, whole films", f"{measured['clock']['jumps']} jumps during a training"),
+        ("the clock jumps by years, both ways", "the same training", f"{measured['clock']['jumps']} jumps during a training"),
         ("the process forks after torch has started threads", "the same training", f"{measured['forks']['forks']} forks"),
         ("two notebooks film into the same folder", "whole films", f"{measured['notebooks']['films']} films"),
         (
