@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from cartpole_lessons.errors import CheckpointError
+from cartpole_lessons.errors import CheckpointError, in_short
 from cartpole_lessons.files import atomic_write
 from cartpole_lessons.policy import Policy
 from cartpole_lessons.seeding import seeded
@@ -73,7 +73,7 @@ def save_checkpoint(
         "hyperparameters": hyperparameters,
         "mean_return": mean_return,
     }
-    _write_archive(path, metadata, weights)
+    _write_archive(path, metadata, weights, "checkpoint")
     return path
 
 
@@ -82,7 +82,7 @@ def load_checkpoint(path: str | os.PathLike) -> Checkpoint:
     path = Path(path)
     if not path.is_file():
         raise CheckpointError(f"There is no checkpoint {path}: check the name, or save one with result.save(...).")
-    with _refusing(path, "save it again"):
+    with _refusing(path, "checkpoint", "save it again"):
         metadata, arrays = _read_archive(path, FORMAT, LARGEST_CHECKPOINT)
         if not isinstance(metadata["hyperparameters"], dict):
             raise ValueError("parts of it are missing or have unexpected names")
@@ -127,14 +127,25 @@ def load_policy(path: str | os.PathLike, policy_class: type[Policy]) -> Policy:
 def save_state(path: str | os.PathLike, state: Any) -> Path:
     """Write `state`, as `states.state_of` takes it, to `path`, whole or not at all."""
     path, arrays = Path(path), {}
-    _write_archive(path, {"format": STATE_FORMAT, "state": _to_json(state, arrays)}, arrays)
+    try:
+        metadata = {"format": STATE_FORMAT, "state": _to_json(state, arrays)}
+        size = sum(array.nbytes for array in arrays.values())
+        if size > LARGEST_STATE:
+            raise ValueError(f"it has {size / 2**20:,.0f} MB, and may have {LARGEST_STATE // 2**20:,}")
+        _write_archive(path, metadata, arrays, "state of a training")
+    except (TypeError, ValueError) as error:
+        if isinstance(error, CheckpointError):
+            raise
+        raise CheckpointError(
+            f"The state of a training cannot be written ({in_short(error)}): keep less of it, and only numbers and texts."
+        ) from None
     return path
 
 
 def load_state(path: str | os.PathLike) -> Any:
     """Read back what `save_state` wrote; types, shapes and every bit are the same. `CheckpointError` on anything else."""
     path = Path(path)
-    with _refusing(path, "delete it"):
+    with _refusing(path, "state of a training", "delete it"):
         metadata, arrays = _read_archive(path, STATE_FORMAT, LARGEST_STATE)
         return _from_json(metadata["state"], arrays)
 
@@ -147,7 +158,7 @@ def _to_json(value: Any, arrays: dict[str, np.ndarray]) -> Any:
             arrays[name] = value.detach().cpu().numpy() if kind == "tensor" else np.asarray(value)
             return {kind: name}
     if isinstance(value, dict):
-        return {"dict": [[key, _to_json(each, arrays)] for key, each in value.items()]}
+        return {"dict": [[_to_json(key, arrays), _to_json(each, arrays)] for key, each in value.items()]}
     if isinstance(value, tuple):
         return {"tuple": [_to_json(each, arrays) for each in value]}
     if isinstance(value, list):
@@ -169,7 +180,7 @@ def _from_json(value: Any, arrays: dict[str, np.ndarray]) -> Any:
         case "number":
             return arrays[content][()]
         case "dict":
-            return {key: _from_json(each, arrays) for key, each in content}
+            return {_from_json(key, arrays): _from_json(each, arrays) for key, each in content}
         case "tuple":
             return tuple(_from_json(each, arrays) for each in content)
     raise ValueError(f"it holds a {kind!r}, which is unknown")
@@ -179,8 +190,8 @@ def _from_json(value: Any, arrays: dict[str, np.ndarray]) -> Any:
 _ARRAYS = {"tensor": torch.Tensor, "array": np.ndarray, "number": np.generic}
 
 
-def _write_archive(path: Path, metadata: dict[str, Any], arrays: dict[str, np.ndarray]) -> None:
-    """Write both to one file; `CheckpointError` where the disk does not want it."""
+def _write_archive(path: Path, metadata: dict[str, Any], arrays: dict[str, np.ndarray], what: str) -> None:
+    """Write both to one file; `CheckpointError` where the disk does not want it. what: "checkpoint", for its sentence."""
     # The zip format notices an altered entry, but not one that is gone.
     text = json.dumps(metadata | {"entries": sorted(arrays)})
     try:
@@ -188,7 +199,7 @@ def _write_archive(path: Path, metadata: dict[str, Any], arrays: dict[str, np.nd
             np.savez(file, metadata=np.frombuffer(text.encode(), dtype=np.uint8), **arrays)
     except OSError as error:
         raise CheckpointError(
-            f"The checkpoint cannot be written to {path.parent} ({error.strerror or error}): choose a folder with space that you may write to."
+            f"The {what} cannot be written to {path.parent} ({error.strerror or error}): choose a folder with space that you may write to."
         ) from None
 
 
@@ -211,16 +222,16 @@ def _read_archive(path: Path, format: str, largest: int) -> tuple[dict[str, Any]
 
 
 @contextlib.contextmanager
-def _refusing(path: Path, advice: str) -> Iterator[None]:
-    """Whatever goes wrong inside is the file's fault: `CheckpointError`, and what to do about it."""
+def _refusing(path: Path, what: str, advice: str) -> Iterator[None]:
+    """Whatever goes wrong inside is the file's fault: `CheckpointError`, and what to do about it. what: "checkpoint", for its sentence."""
     try:
         yield
+    except PermissionError as error:
+        raise CheckpointError(f"{path} cannot be read ({error.strerror}): look at who may read it.") from None
     # A damaged archive fails in many ways, MemoryError and NotImplementedError among them.
     except Exception as error:
-        # The first sentence is enough: NumPy's second one may give an advice that does not help here.
-        reason = str(error).strip().split(". ")[0].splitlines()[0][:100] if str(error).strip() else type(error).__name__
         raise CheckpointError(
-            f"{path} is not a whole checkpoint of this course ({reason}): it was cut short, altered, or made by another program; {advice}."
+            f"{path} is not a whole {what} of this course ({in_short(error)}): it was cut short, altered, or made by another program; {advice}."
         ) from None
 
 

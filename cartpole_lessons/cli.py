@@ -221,7 +221,7 @@ def list_lessons() -> None:
         "train ppo --seed 3 --set clip=0.2 --set hidden=32",
         "train policy_gradient --video balanced.mp4",
         "train reinforce --set env_id=CartPole-v0 --save v0.npz",
-        "train dqn --resume",
+        "train ppo --resume",
     )
 )
 def train(

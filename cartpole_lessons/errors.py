@@ -35,3 +35,9 @@ class RecordingError(CourseError, OSError):
 
 class CheckpointError(CourseError, ValueError):
     """A checkpoint cannot be written, read or used; the message names the file."""
+
+
+def in_short(error: BaseException) -> str:
+    """The first sentence of what any error says, at most 100 characters; its type where it says nothing."""
+    lines = str(error).strip().splitlines() or [type(error).__name__]
+    return lines[0].split(". ")[0].rstrip(".:")[:100]

@@ -37,6 +37,7 @@ def random_states() -> dict[str, Any]:
 
 def set_random_states(states: dict[str, Any]) -> None:
     """Put the global generators back to where `random_states` found them, all of them or, where Ctrl-C comes before, none."""
+    check_position(states["numpy"][2])
     with HeldInterrupts():
         random.setstate(states["python"])
         np.random.set_state(states["numpy"])
@@ -45,6 +46,12 @@ def set_random_states(states: dict[str, Any]) -> None:
             torch.cuda.set_rng_state_all(states["cuda"])
         if states["mps"] is not None:
             torch.mps.set_rng_state(states["mps"])
+
+
+def check_position(position: int) -> None:
+    """`ValueError` where a Mersenne Twister would read beyond its 624 words: NumPy does not ask, and a file may say anything."""
+    if not 0 <= position <= 624:
+        raise ValueError(f"a generator stands at {position} of 624")
 
 
 @contextlib.contextmanager

@@ -7,6 +7,7 @@ the best policy, shows progress, and turns Ctrl-C into the best policy so far.
 import contextlib
 import copy
 import csv
+import glob
 import hashlib
 import io
 import json
@@ -29,14 +30,14 @@ from cartpole_lessons.checkpoints import load_state, save_checkpoint, save_state
 from cartpole_lessons.checks import check_count, check_seed
 from cartpole_lessons.display import bars_are_seen
 from cartpole_lessons.environment import env_spec
-from cartpole_lessons.errors import CheckpointError, InvalidInput, MissingDependency, RecordingError
+from cartpole_lessons.errors import CheckpointError, InvalidInput, MissingDependency, RecordingError, in_short
 from cartpole_lessons.evaluation import Evaluation, evaluate
 from cartpole_lessons.files import write_file
 from cartpole_lessons.interrupts import HeldInterrupts
 from cartpole_lessons.plots import LivePlot
 from cartpole_lessons.policy import Policy
 from cartpole_lessons.seeding import derive_seed, random_states, seeded, set_random_states
-from cartpole_lessons.states import restore, state_of
+from cartpole_lessons.states import check_part, restore, state_of
 from cartpole_lessons.threads import one_thread
 
 if TYPE_CHECKING:
@@ -165,6 +166,7 @@ SECONDS_BETWEEN_SAVES = 8.0
 
 #: What a training's numbers depend on beside its code and settings.
 VERSIONS = {library.__name__: str(library.__version__) for library in (torch, np, gym)}
+ON_THE_COMMAND_LINE = " (on the command line: --resume)"
 _OWN_STATE = ("env_steps", "evaluations", "_next_evaluation", "_best")
 
 
@@ -218,12 +220,14 @@ class Run:
         self._result: Result | None = None
         self._progress = _Progress(f"{lesson}, seed {seed}", self.max_steps) if progress else None
         self._around = contextlib.ExitStack()
-        # The settings are part of the name, since two trainings of a seed may run side by side.
+        # The settings are part of the name, since two trainings of a seed may run side by side. (Two with the same settings share their
+        # files, which does no harm: both go the same way.)
         settings = [self.spec.id, self.max_steps, self.evaluate_every, stop_when_perfect, hyperparameters]
         digest = hashlib.sha256(json.dumps(settings, default=str).encode()).hexdigest()[:6]
         self._unfinished = UNFINISHED / f"{lesson}-seed{self.seed}-{digest}"
         self._state_file = Path(f"{self._unfinished}.state")
         self._kept: tuple[Any, ...] = ()
+        self._can_resume = False
 
     def __enter__(self) -> "Run":
         self._started = time.perf_counter()
@@ -241,18 +245,23 @@ class Run:
         """Name everything that the loop changes, just before the loop: networks, optimizers, environments or their collector, memories.
 
         A long run saves the state of all of it (see `states.state_of`), with that of the random generators. With `resume=True` it is put
-        back here, as it was when the run was cut off. What the loop changes and is not named here starts anew.
+        back here, as it was when the run was cut off. What the loop changes and is not named here starts anew; so a number that it changes
+        has to be a tensor.
         """
-        self._kept = parts
+        self._kept = tuple(map(check_part, parts))
         if self.resume and self._state_file.exists():
             self._restore(self._state_file)
+            self._can_resume = True
             print(f"{self.lesson}, seed {self.seed}, goes on after {self.env_steps:,} steps, where it was cut off.")
         elif self.resume:
             print(
                 f"{self.lesson}, seed {self.seed}, begins anew: nothing was left in {self._unfinished.parent} by a training with these settings."
             )
         elif self._state_file.exists():
-            print(f"{self.lesson}, seed {self.seed}, was cut off here before. It begins anew; with resume=True it would have gone on.")
+            print(
+                f"{self.lesson}, seed {self.seed}, was cut off here before, or is under way elsewhere. It begins anew; "
+                f"with resume=True{ON_THE_COMMAND_LINE} it would have gone on."
+            )
 
     def goes_on(self, policy: Policy) -> bool:
         """Evaluate when it is time; False when the policy has passed or the steps are used up."""
@@ -294,7 +303,7 @@ class Run:
             self.history.episode_returns.append(value)
         for name, value in metrics.items():
             self.history.metrics.setdefault(name, []).append(
-                (self.env_steps, value.item() if isinstance(value, torch.Tensor) else float(value))
+                (self.env_steps, float(value.item() if isinstance(value, torch.Tensor) else value))
             )
         if self._progress:
             self._progress.update(self.env_steps, self.history)
@@ -331,8 +340,8 @@ class Run:
             self._result = replace(self._result, interrupted=True)
         if interrupted:
             print(f"Stopped by you. This is the best policy so far: {self._result}")
-            if self._state_file.exists():
-                print("The same call with resume=True goes on.")
+            if self._can_resume:
+                print(f"The same call with resume=True{ON_THE_COMMAND_LINE} goes on.")
         return interrupted
 
     def _finish(self, interrupted: bool) -> Result:
@@ -370,13 +379,18 @@ class Run:
                 hyperparameters=self.hyperparameters,
                 mean_return=best,
             )
-            if self._kept:
-                save_state(self._state_file, self._state())
         except (CheckpointError, RecordingError) as error:
             warnings.warn(f"{error} Training goes on, but is not saved on its way.", stacklevel=3)
             self._next_save = math.inf
-        else:
-            self._next_save = time.perf_counter() + SECONDS_BETWEEN_SAVES
+            return
+        try:
+            if self._kept:
+                save_state(self._state_file, self._state())
+                self._can_resume = True
+        except CheckpointError as error:
+            warnings.warn(f"{error} Training goes on, but could not be resumed.", stacklevel=3)
+            self._kept, self.resume = (), False
+        self._next_save = time.perf_counter() + SECONDS_BETWEEN_SAVES
 
     def _state(self) -> dict[str, Any]:
         return {
@@ -391,27 +405,39 @@ class Run:
         state = load_state(path)
         try:
             if state["versions"] != VERSIONS:
-                left_by = ", ".join(f"{name} {version}" for name, version in state["versions"].items() if VERSIONS.get(name) != version)
-                raise CheckpointError(f"{path} was left by {left_by}, and would go on in another way here: train without resume=True.")
+                left_by = " and ".join(f"{name} {version}" for name, version in state["versions"].items() if VERSIONS.get(name) != version)
+                raise CheckpointError(
+                    f"{path} was left by {left_by or 'other libraries'}, and would go on in another way here: train without resume=True{ON_THE_COMMAND_LINE}."
+                )
+            own = state["own"]
+            for name in ("env_steps", "evaluations", "_next_evaluation"):
+                check_count(name, own[name] + 1)
+            if own["_best"] is not None:
+                mean, weights = own["_best"]
+                if not (isinstance(mean, float) and all(isinstance(tensor, torch.Tensor) for tensor in weights.values())):
+                    raise ValueError("its best policy is none")
             for part, its_state in zip(self._kept, state["parts"], strict=True):
                 restore(part, its_state)
             restore(self.history, state["history"])
             for name in _OWN_STATE:
-                setattr(self, name, state["own"][name])
-            self._started = time.perf_counter() - state["own"]["seconds"]
+                setattr(self, name, own[name])
+            self._started = time.perf_counter() - float(own["seconds"])
             set_random_states(state["random"])
         except CheckpointError:
             raise
         except Exception as error:
             raise CheckpointError(
-                f"{path} does not fit this training ({str(error).splitlines()[0][:100]}), whose code was another one then: "
-                "train without resume=True."
+                f"{path} does not fit this training ({in_short(error)}): its code, or the machine, was another one then; "
+                f"train without resume=True{ON_THE_COMMAND_LINE}."
             ) from None
 
     def _remove_saved(self) -> None:
         with contextlib.suppress(OSError):
             for suffix in (".csv", ".npz", ".state"):
-                Path(f"{self._unfinished}{suffix}").unlink(missing_ok=True)
+                file = Path(f"{self._unfinished}{suffix}")
+                file.unlink(missing_ok=True)
+                for half in file.parent.glob(f".{glob.escape(file.name)}.*"):  # of a process that was killed while it wrote
+                    half.unlink()
             self._unfinished.parent.rmdir()  # fails where another run's files are still in it
 
     def _evaluate(self, purpose: str) -> Evaluation:

@@ -18,7 +18,7 @@ import numpy as np
 
 from cartpole_lessons.checks import check_count, check_seed
 from cartpole_lessons.environment import make_env
-from cartpole_lessons.errors import InvalidInput, MissingDependency, RecordingError
+from cartpole_lessons.errors import InvalidInput, MissingDependency, RecordingError, in_short
 from cartpole_lessons.evaluation import HELD_OUT_SEED
 from cartpole_lessons.files import atomic_write
 from cartpole_lessons.policy import Policy, action_function, check_actions
@@ -212,9 +212,8 @@ def _decode_png(png: bytes) -> np.ndarray:
 
 
 def _cannot_write(folder: Path, error: OSError) -> RecordingError:
-    reason = error.strerror or str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
     return RecordingError(
-        f"The film cannot be written to {folder} ({reason}): free some space there, or choose a folder that you may write to."
+        f"The film cannot be written to {folder} ({error.strerror or in_short(error)}): free some space there, or choose a folder that you may write to."
     )
 
 

@@ -185,7 +185,7 @@ def long_training(**keywords):
     ],
 )
 def test_a_killed_training_leaves_its_history_and_best_policy_and_goes_on_to_the_identical_result(
-    learner, kind, slower, between, kills, tmp_path, monkeypatch, figures
+    learner, kind, slower, between, kills, tmp_path, monkeypatch, figures, capsys
 ):
     ages = []
     monkeypatch.setattr(training, "SECONDS_BETWEEN_SAVES", between)
@@ -220,7 +220,9 @@ def test_a_killed_training_leaves_its_history_and_best_policy_and_goes_on_to_the
         assert load_policy(saved, kind).act(OBSERVATIONS).shape == (200,)
         assert len(history.splitlines()) > 5
 
+        capsys.readouterr()
         resumed = learner(resume=True)
+        assert re.search(r"goes on after [1-9][\d,]* steps", capsys.readouterr().out)
         assert is_beginning_of(history, resumed.history.to_csv())
         assert same_result(resumed, uninterrupted)
         assert not (tmp_path / "unfinished").exists(), "what a finished training leaves no longer is unfinished"

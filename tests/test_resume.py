@@ -62,6 +62,16 @@ def assert_same(first, second):
     assert first.hyperparameters == second.hyperparameters
 
 
+def resumed(train, capsys, **keywords):
+    """`train(resume=True, ...)`, which must not have begun anew."""
+    capsys.readouterr()
+    result = train(resume=True, **keywords)
+    said = re.search(r"goes on after ([\d,]+) steps", capsys.readouterr().out)
+    assert said, "it begins anew"
+    assert 0 < int(said[1].replace(",", "")) < result.env_steps
+    return result
+
+
 RESUMABLE = [lesson for lesson in lessons() if "resume" in inspect.signature(algorithm(lesson).train).parameters]
 
 
@@ -97,17 +107,22 @@ def test_a_lesson_goes_on_to_the_result_that_it_would_have_had(lesson, keywords,
     assert not (tmp_path / "unfinished").exists(), "what a finished training leaves no longer is unfinished"
 
 
-def test_it_may_be_cut_off_again_and_again(cut_off):
+def test_it_may_be_cut_off_again_and_again(cut_off, capsys):
     whole = train(seed=4)
     for _ in range(3):
         cut_off(2, train, seed=4, resume=True)
-    assert_same(train(seed=4, resume=True), whole)
+    steps = [int(number.replace(",", "")) for number in re.findall(r"goes on after ([\d,]+) steps", capsys.readouterr().out)]
+    assert len(steps) == 2
+    assert 0 < steps[0] < steps[1]
+    assert_same(resumed(train, capsys, seed=4), whole)
 
 
-def test_it_may_be_cut_off_in_its_first_round(cut_off):
+def test_it_may_be_cut_off_in_its_first_round(cut_off, capsys):
     whole = train(seed=4, max_steps=4_000)
     cut_off(1, train, seed=4, max_steps=4_000)
+    capsys.readouterr()
     assert_same(train(seed=4, max_steps=4_000, resume=True), whole)
+    assert "goes on after 0 steps" in capsys.readouterr().out
 
 
 def test_a_training_that_was_stopped_by_its_user_can_go_on_too(monkeypatch, capsys):
@@ -115,10 +130,27 @@ def test_a_training_that_was_stopped_by_its_user_can_go_on_too(monkeypatch, caps
     with monkeypatch.context() as patched:
         patched.setattr(Run, "record", stopping_at(2_000))
         stopped = train(seed=4)
-    assert capsys.readouterr().out.endswith("The same call with resume=True goes on.\n")
+    assert capsys.readouterr().out.endswith("The same call with resume=True (on the command line: --resume) goes on.\n")
     assert stopped.interrupted
     assert stopped.env_steps < whole.env_steps
-    assert_same(train(seed=4, resume=True), whole)
+    assert_same(resumed(train, capsys, seed=4), whole)
+
+
+def test_what_another_training_left_is_not_offered_after_ctrl_c(cut_off, monkeypatch, capsys):
+    cut_off(3, train, seed=4)
+    monkeypatch.setattr(training, "SECONDS_BETWEEN_SAVES", 60)
+    monkeypatch.setattr(Run, "record", stopping_at(0))
+    capsys.readouterr()
+    assert train(seed=4).interrupted
+    assert "goes on" not in capsys.readouterr().out
+
+
+def test_half_a_file_of_a_killed_process_is_removed_at_the_end(cut_off, tmp_path, capsys):
+    cut_off(3, train, seed=4)
+    (state,) = (tmp_path / "unfinished").glob("*.state")
+    state.with_name(f".{state.name}.x7k2").write_bytes(b"half")
+    resumed(train, capsys, seed=4)
+    assert not (tmp_path / "unfinished").exists()
 
 
 def stopping_at(steps, record=Run.record):
@@ -144,14 +176,14 @@ def test_the_episodes_of_an_ignite_engine_are_counted_on(cut_off, capsys):
     assert episodes(resume=True) == whole[19:]
 
 
-def test_the_seconds_of_all_parts_are_added_up(cut_off, tmp_path):
+def test_the_seconds_of_all_parts_are_added_up(cut_off, tmp_path, capsys):
     cut_off(3, train, seed=4)
     (path,) = (tmp_path / "unfinished").glob("*.state")
     state = load_state(path)
     assert 0 < state["own"]["seconds"] < 60
     state["own"]["seconds"] += 1_000
     save_state(path, state)
-    assert 1_000 < train(seed=4, resume=True).seconds < 1_060
+    assert 1_000 < resumed(train, capsys, seed=4).seconds < 1_060
 
 
 def test_without_resume_it_begins_anew_and_says_that_it_need_not(cut_off, capsys):
@@ -214,11 +246,16 @@ def test_the_state_of_other_versions_is_refused(left, monkeypatch):
     [
         lambda state: state["parts"].pop(),
         lambda state: state["parts"].reverse(),
-        lambda state: state["parts"][1].popitem(),
-        lambda state: state["parts"][1].update({"layer.weight": torch.zeros(3, 3)}),
+        lambda state: state["parts"][1]["state"].popitem(),
+        lambda state: state["parts"][1]["state"].update({"layer.weight": torch.zeros(3, 3)}),
         lambda state: state["own"].clear(),
+        lambda state: state["own"].update(env_steps="x"),
+        lambda state: state["own"].update(_best=(1.0, {"layer.weight": 5})),
+        lambda state: state["own"].update(seconds="long"),
+        lambda state: state["parts"][0]["state"].update(step=5),
+        lambda state: state["parts"][2]["state"].clear(),
         lambda state: state.clear(),
-        lambda state: state["history"].clear(),
+        lambda state: state["history"]["state"].clear(),
         lambda state: state["random"].update(torch=torch.zeros(3)),
     ],
 )
@@ -238,25 +275,53 @@ def test_a_lesson_that_names_nothing_cannot_resume(evaluations):
     one_sentence(caught.value, "lesson", "run.keep(", "resume=True")
 
 
-def test_what_cannot_be_kept_is_told_once_and_training_goes_on(evaluations, tmp_path):
+def test_a_state_without_a_reason_is_refused_in_a_sentence_too(left, monkeypatch):
+    def asserts(part, state):
+        raise AssertionError
+
+    monkeypatch.setattr(training, "restore", asserts)
+    refused(left, "AssertionError")
+
+
+def test_a_file_that_may_not_be_read_is_no_damaged_one(left, monkeypatch):
+    def forbidden(path):
+        raise PermissionError(13, "Permission denied", str(path))
+
+    monkeypatch.setattr("pathlib.Path.read_bytes", forbidden)
+    with pytest.raises(CheckpointError) as caught:
+        train(seed=4, resume=True)
+    assert "delete" not in one_sentence(caught.value, left.name, "Permission denied")
+
+
+def test_a_number_cannot_be_kept(evaluations):
+    with pytest.raises(InvalidInput) as caught, Run("lesson", seed=0, env_id="CartPole-v1", max_steps=5, progress=False) as run:
+        run.keep(linear_policy(GOOD_DIRECTION), 0.0)
+    one_sentence(caught.value, "float", "torch.tensor(0.0)")
+
+
+def test_what_cannot_be_kept_is_told_once_and_training_and_its_history_go_on(evaluations, tmp_path):
     evaluations(20)
 
     class Odd:
         def __init__(self):
-            self.function = print
+            self.things = {1, 2}
 
     def train():
         policy = linear_policy(GOOD_DIRECTION)
         with Run("lesson", seed=0, env_id="CartPole-v1", max_steps=5, progress=False) as run:
             run.keep(policy, Odd())
             while run.goes_on(policy):
-                run.record(env_steps=1)
+                lines.append(len(next(tmp_path.glob("unfinished/*.csv")).read_text().splitlines()))
+                run.record(env_steps=1, returns=[1.0])
+                assert list(tmp_path.glob("unfinished/*.state")) == []
         return run.result
 
-    with pytest.warns(UserWarning, match=r"Odd\.function cannot be kept") as caught:
+    lines = []
+    with pytest.warns(UserWarning, match=r"Odd\.things: set.*could not be resumed") as caught:
         result = train()
     assert len(caught) == 1
     assert result.env_steps == 5
+    assert lines == [1, 2, 3, 4, 5]
     assert not (tmp_path / "unfinished").exists()
 
 

@@ -4,7 +4,8 @@ from pathlib import Path
 
 from nbdev.export import nb_export
 
-from notebooks import in_short, read_notebook
+from cartpole_lessons.errors import in_short
+from notebooks import read_notebook
 
 PACKAGE = "cartpole_lessons"
 
@@ -18,7 +19,7 @@ def export(lesson: Path) -> bool:
         nb_export(lesson, lib_path=PACKAGE)
     # What a valid notebook may still hold instead of Python is found in many places.
     except Exception as error:
-        raise SystemExit(f"{lesson.name} cannot be exported ({in_short(error)[:100]}): look at its cells that begin with `#| `.") from None
+        raise SystemExit(f"{lesson.name} cannot be exported ({in_short(error)}): look at its cells that begin with `#| `.") from None
     return True
 
 

@@ -6,10 +6,7 @@ from pathlib import Path
 
 import nbformat
 
-
-def in_short(error: Exception) -> str:
-    """The first line of what `error` says, or its type where it says nothing."""
-    return (str(error).strip().splitlines() or [type(error).__name__])[0]
+from cartpole_lessons.errors import in_short
 
 
 def read_notebook(path: Path) -> nbformat.NotebookNode:
@@ -24,6 +21,5 @@ def read_notebook(path: Path) -> nbformat.NotebookNode:
             raise ValueError("it has not got the cells or the metadata of a lesson")
     # A damaged file fails in as many ways as there are lines in its readers.
     except Exception as error:
-        reason = in_short(error).split(". ")[0].rstrip(".:")[:100]
-        raise SystemExit(f"{path.name} is not a whole notebook ({reason}): restore it, for example with `git checkout`.") from None
+        raise SystemExit(f"{path.name} is not a whole notebook ({in_short(error)}): restore it, for example with `git checkout`.") from None
     return notebook

@@ -14,6 +14,7 @@ import sys
 import time
 import urllib.error
 import urllib.request
+from datetime import datetime
 
 import nbformat
 import pytest
@@ -109,7 +110,7 @@ class Server:
         for name, values in {
             "apputils-extension/notification": {"fetchNews": "false", "checkForUpdates": False},
             # Cells out of sight would not be in the page otherwise.
-            "notebook-extension/tracker": {"windowingMode": "none"},
+            "notebook-extension/tracker": {"windowingMode": "none", "recordTiming": True},
         }.items():
             (settings / name).parent.mkdir(parents=True, exist_ok=True)
             (settings / f"{name}.jupyterlab-settings").write_text(json.dumps(values))
@@ -175,7 +176,11 @@ class Server:
             with contextlib.suppress(urllib.error.URLError):
                 urllib.request.urlopen(request, timeout=30)
         self.process.terminate()
-        self.process.wait(timeout=30)
+        try:
+            self.process.wait(timeout=60)
+        except subprocess.TimeoutExpired:  # it waits for a kernel that is gone
+            self.process.kill()
+            self.process.wait()
 
 
 @pytest.fixture(scope="module")
@@ -186,7 +191,7 @@ def server(request, tmp_path_factory):
     server.close()
 
 
-@pytest.mark.parametrize(("server", "lesson"), IN_FRONT_ENDS, indirect=["server"])
+@pytest.mark.parametrize(("server", "lesson"), IN_FRONT_ENDS, indirect=["server"], scope="module")
 def test_a_lesson_runs_and_shows_what_it_should(server, page, lesson):
     _open(server, page, lesson)
     page.evaluate(WATCH)
@@ -214,17 +219,19 @@ def test_a_lesson_runs_and_shows_what_it_should(server, page, lesson):
         if "progress=True" in cell.source and "record(" not in cell.source:
             # One live picture, replaced in place; and a bar that has been drawn and has grown.
             assert shown["together"] == 1, cell.id
-            assert shown["pictures"] > 1, cell.id
+            # Two or three pictures a second are drawn: of a training that is over at once there is only the last one.
+            if _seconds(cell) > 3:
+                assert shown["pictures"] > 1, cell.id
             assert max(shown["widths"]) > 50, cell.id
             page.locator(".jp-CodeCell").nth(code.index(cell)).scroll_into_view_if_needed()
             page.screenshot(path=PICTURES / f"{server.front_end}-{lesson}-{cell.id}.png")
 
 
-@pytest.mark.parametrize("server", ["lab", "notebook"], indirect=True)
+@pytest.mark.parametrize("server", ["lab", "notebook"], indirect=True, scope="module")
 def test_committed_films_play_before_a_cell_has_run(server, page):
     _open(server, page, "committed")
     films = page.locator("video")
-    assert films.count() > 0
+    films.first.wait_for(state="attached")
     for number in range(films.count()):
         films.nth(number).scroll_into_view_if_needed()
         assert_plays(films.nth(number))
@@ -262,6 +269,12 @@ def _finished(server, page, file):
         page.wait_for_timeout(200)
     page.wait_for_timeout(500)
     return nbformat.read(file, as_version=4)
+
+
+def _seconds(cell):
+    """How long the cell took, as JupyterLab has noted it."""
+    started, ended = (datetime.fromisoformat(cell.metadata.execution[name]) for name in ("iopub.status.busy", "iopub.status.idle"))
+    return (ended - started).total_seconds()
 
 
 def _html(notebook):
