@@ -466,7 +466,8 @@ class _Progress:
         if self.bar is not None:
             recent = history.episode_returns[-100:]
             mean = sum(recent) / max(len(recent), 1)
-            self.bar.set_postfix_str(f"mean of the last {len(recent)} episodes {mean:.0f}", refresh=False)
+            # Short, because the words leave the bar what is left of the line: in JupyterLab, beside its files, that was nothing.
+            self.bar.set_postfix_str(f"mean return {mean:.0f}", refresh=False)
             self.bar.update(env_steps - self.bar.n)
         self.plot.update(history)
 

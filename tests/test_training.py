@@ -409,7 +409,7 @@ def test_a_bar_counts_the_steps_and_is_full_when_solved(evaluations, capsys):
     bar = capsys.readouterr().err.rstrip().splitlines()[-1]
     assert "lesson, seed 0: 100%" in bar
     assert "2.00k/2.00k" in bar
-    assert "mean of the last 4 episodes 500" in bar
+    assert "mean return 500" in bar
 
 
 def test_the_widget_of_a_solved_run_is_full_too(kernel):

@@ -219,8 +219,9 @@ def test_a_lesson_runs_and_shows_what_it_should(server, page, lesson):
         if "progress=True" in cell.source and "record(" not in cell.source:
             # One live picture, replaced in place; and a bar that has been drawn and has grown.
             assert shown["together"] == 1, cell.id
-            # Two or three pictures a second are drawn: of a training that is over at once there is only the last one.
-            if _seconds(cell) > 3:
+            # Two or three pictures a second are drawn: of a training that is over at once there is only the last one. (Many seeds at
+            # once have a bar alone, and their picture comes after it.)
+            if _seconds(cell) > 3 and "13" not in lesson:
                 assert shown["pictures"] > 1, cell.id
             assert max(shown["widths"]) > 50, cell.id
             page.locator(".jp-CodeCell").nth(code.index(cell)).scroll_into_view_if_needed()
@@ -259,8 +260,10 @@ def _run_all(server, page):
 
 def _finished(server, page, file):
     """The notebook file once every cell has run and it has been saved."""
+    # The kernel may call itself idle while a long cell runs, because it has answered something else meanwhile: the prompts know better.
+    over = "![...document.querySelectorAll('.jp-InputPrompt')].some(prompt => prompt.textContent.includes('*'))"
+    page.wait_for_function(over, timeout=1_000 * LIMIT_SECONDS)
     server.wait_until_idle()
-    page.wait_for_function("![...document.querySelectorAll('.jp-InputPrompt')].some(prompt => prompt.textContent.includes('*'))")
     saved = file.stat().st_mtime_ns
     page.keyboard.press("Control+s")
     deadline = time.monotonic() + 30
