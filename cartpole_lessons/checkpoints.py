@@ -133,9 +133,9 @@ def save_state(path: str | os.PathLike, state: Any) -> Path:
         if size > LARGEST_STATE:
             raise ValueError(f"it has {size / 2**20:,.0f} MB, and may have {LARGEST_STATE // 2**20:,}")
         _write_archive(path, metadata, arrays, "state of a training")
+    except CheckpointError:
+        raise
     except (TypeError, ValueError) as error:
-        if isinstance(error, CheckpointError):
-            raise
         raise CheckpointError(
             f"The state of a training cannot be written ({in_short(error)}): keep less of it, and only numbers and texts."
         ) from None

@@ -22,6 +22,7 @@ from rich.console import Console
 from rich.table import Column, Table
 
 import cartpole_lessons.algorithms
+from cartpole_lessons.checks import settings_of
 from cartpole_lessons.errors import CheckpointError, CourseError, InvalidInput, MissingDependency, NoDisplay, RecordingError
 
 if TYPE_CHECKING:
@@ -122,9 +123,7 @@ def parse_grid(train: Callable, settings: Iterable[str]) -> dict[str, list[Any]]
 
 def _split_settings(train: Callable, settings: Iterable[str]) -> Iterable[tuple[str, str, Any]]:
     """Name, text and the keyword's default of each setting."""
-    defaults = {name: parameter.default for name, parameter in inspect.signature(train).parameters.items()}
-    for own_option in ("seed", "progress", "resume"):
-        defaults.pop(own_option, None)
+    defaults = settings_of(train)
     for setting in settings:
         name, given, text = (part.strip() for part in setting.partition("="))
         if not (given and text):

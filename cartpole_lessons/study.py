@@ -38,7 +38,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from cartpole_lessons import __version__
-from cartpole_lessons.checks import check_choice, check_count, check_seed
+from cartpole_lessons.checks import check_choice, check_count, check_seed, settings_of
 from cartpole_lessons.display import bars_are_seen
 from cartpole_lessons.environment import env_spec
 from cartpole_lessons.errors import CourseError, InvalidInput, MissingDependency, RecordingError
@@ -488,7 +488,7 @@ def _checked_keywords(lesson: str, keywords: Mapping[str, Any]) -> dict[str, Any
     train = getattr(load_lesson(lesson), "train", None)
     if train is None:
         raise InvalidInput(f"The module {lesson} has no function train: a study calls train(seed=..., **hyperparameters) of it.")
-    known = sorted(set(inspect.signature(train).parameters) - {"seed", "progress", "resume"})
+    known = sorted(settings_of(train))
     for name in keywords:
         if name not in known:
             close = difflib.get_close_matches(str(name), known, n=1)

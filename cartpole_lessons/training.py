@@ -250,7 +250,7 @@ class Run:
         """
         self._kept = tuple(map(check_part, parts))
         if self.resume and self._state_file.exists():
-            self._restore(self._state_file)
+            self._restore()
             self._can_resume = True
             print(f"{self.lesson}, seed {self.seed}, goes on after {self.env_steps:,} steps, where it was cut off.")
         elif self.resume:
@@ -401,7 +401,8 @@ class Run:
             "random": random_states(),
         }
 
-    def _restore(self, path: Path) -> None:
+    def _restore(self) -> None:
+        path = self._state_file
         state = load_state(path)
         try:
             if state["versions"] != VERSIONS:

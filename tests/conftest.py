@@ -1,7 +1,9 @@
 """What the tests share: policies whose worth is known, a tiny learner, and stand-ins for slow, random or broken surroundings."""
 
 import contextlib
+import json
 import os
+import platform
 import random
 import re
 import signal
@@ -21,6 +23,7 @@ from torch import nn
 from cartpole_lessons import display, training
 from cartpole_lessons.environment import env_spec, make_envs
 from cartpole_lessons.evaluation import Evaluation
+from cartpole_lessons.files import atomic_write
 from cartpole_lessons.policy import Policy
 from cartpole_lessons.rollout import collect_episodes
 from cartpole_lessons.seeding import seeded
@@ -115,6 +118,15 @@ def one_sentence(error, *named):
     for part in named:
         assert part in text
     return text
+
+
+def same_result(first, second):
+    """Whether two trainings went the same way, to the same policy."""
+    return (
+        first.history.to_csv() == second.history.to_csv()
+        and all(map(torch.equal, first.policy.state_dict().values(), second.policy.state_dict().values()))
+        and first.evaluation.returns.tolist() == second.evaluation.returns.tolist()
+    )
 
 
 @contextlib.contextmanager
@@ -315,3 +327,16 @@ def kernel():
     kernel = Kernel()
     yield kernel
     kernel.close()
+
+
+# What the README says of faults -------------------------------------------------------------------------------------------------
+
+
+def write_reliability_figures(measured):
+    """Put these figures among those that the README's table is made of; others stay."""
+    file = Path(__file__).resolve().parent.parent / "cartpole_lessons" / "results" / "reliability.json"
+    before = json.loads(file.read_text(encoding="utf-8"))["figures"] if file.exists() else {}
+    machine = {"system": platform.system(), "python": platform.python_version()}
+    content = {"machine": machine, "figures": dict(sorted((before | measured).items()))}
+    with atomic_write(file) as opened:
+        opened.write((json.dumps(content, indent=1) + "\n").encode())

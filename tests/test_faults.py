@@ -10,7 +10,6 @@ import functools
 import json
 import math
 import os
-import platform
 import random
 import re
 import shutil
@@ -31,7 +30,19 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 import torch
-from conftest import GOOD_DIRECTION, Kernel, LinearPolicy, always_right, linear_policy, one_sentence, printed, train
+from conftest import (
+    GOOD_DIRECTION,
+    Kernel,
+    LinearPolicy,
+    always_right,
+    linear_policy,
+    one_sentence,
+    printed,
+    same_result,
+    train,
+    write_reliability_figures,
+)
+from test_states import same
 from test_video import NOISE, decode
 
 from cartpole_lessons import plots, training
@@ -47,14 +58,12 @@ from cartpole_lessons.checkpoints import (
 )
 from cartpole_lessons.errors import CheckpointError, InvalidAction, RecordingError
 from cartpole_lessons.evaluation import evaluate
-from cartpole_lessons.files import atomic_write
 from cartpole_lessons.interrupts import HeldInterrupts
 from cartpole_lessons.seeding import seeded
 from cartpole_lessons.training import Run
 from cartpole_lessons.video import encode, record
 
 ROOT = Path(__file__).resolve().parent.parent
-FIGURES = ROOT / "cartpole_lessons" / "results" / "reliability.json"
 FULL = os.environ.get("FAULTS") == "full"
 POSIX = pytest.mark.skipif(sys.platform == "win32", reason="Windows has neither these signals nor these file systems")
 LINUX = pytest.mark.skipif(sys.platform != "linux", reason="done with what Linux has")
@@ -67,11 +76,7 @@ def figures():
     measured = {}
     yield measured
     if FULL and measured:
-        before = json.loads(FIGURES.read_text(encoding="utf-8"))["figures"] if FIGURES.exists() else {}
-        machine = {"system": platform.system(), "python": platform.python_version()}
-        content = {"machine": machine, "figures": dict(sorted((before | measured).items()))}
-        with atomic_write(FIGURES) as file:
-            file.write((json.dumps(content, indent=1) + "\n").encode())
+        write_reliability_figures(measured)
 
 
 @pytest.fixture
@@ -136,14 +141,6 @@ def is_beginning_of(part, whole):
     """Whether each list of the history `part` is how that of `whole` begins."""
     part, whole = by_name(part), by_name(whole)
     return all(rows == whole[name][: len(rows)] for name, rows in part.items())
-
-
-def same_result(first, second):
-    return (
-        first.history.to_csv() == second.history.to_csv()
-        and all(map(torch.equal, first.policy.state_dict().values(), second.policy.state_dict().values()))
-        and first.evaluation.returns.tolist() == second.evaluation.returns.tolist()
-    )
 
 
 # A process that is killed while it trains
@@ -226,7 +223,7 @@ def test_a_killed_training_leaves_its_history_and_best_policy_and_goes_on_to_the
         assert is_beginning_of(history, resumed.history.to_csv())
         assert same_result(resumed, uninterrupted)
         assert not (tmp_path / "unfinished").exists(), "what a finished training leaves no longer is unfinished"
-    if FULL and learner is long_training:
+    if learner is long_training:
         figures["killed"] = {"trainings": kills, "oldest_seconds": round(max(ages), 1)}
 
 
@@ -394,13 +391,12 @@ def test_ctrl_c_at_random_moments_gives_a_result_and_breaks_nothing(tmp_path, fi
     assert outcomes["result"] > count / 2
     pictures = [message for message in messages if message["msg_type"] == "update_display_data"]
     assert pictures, "nobody was watching"
-    if FULL:
-        figures["ctrl_c"] = {
-            "moments": outcomes["result"] + outcomes["nothing begun"],
-            "learners": len(PRESSED),
-            "results": outcomes["result"],
-            "nothing_begun": outcomes["nothing begun"],
-        }
+    figures["ctrl_c"] = {
+        "moments": outcomes["result"] + outcomes["nothing begun"],
+        "learners": len(PRESSED),
+        "results": outcomes["result"],
+        "nothing_begun": outcomes["nothing begun"],
+    }
 
 
 def press():
@@ -541,8 +537,7 @@ def test_a_disk_with_any_space_left_holds_the_old_file_or_the_new_one(disk, figu
         path.unlink()
         (folder / "filling").unlink()
     assert told > whole
-    if FULL:
-        figures["full_disk"] = {"writes": told + whole, "told": told, "whole": whole}
+    figures["full_disk"] = {"writes": told + whole, "told": told, "whole": whole}
 
 
 def test_a_disk_that_tells_only_at_the_end_that_it_is_full_is_told_too(tmp_path, monkeypatch):
@@ -597,8 +592,7 @@ def test_a_home_and_a_folder_that_cannot_be_written_stop_nothing(child, disk, un
     assert out.splitlines()[-1] == "6 True"
     assert "Traceback" not in err
     assert ("Read-only file system" in err) == (home == folder)  # the warning of the training
-    if FULL:
-        figures["unwritable"] = {"folder_too": home == folder}
+    figures["unwritable"] = {"folder_too": home == folder}
 
 
 # Clocks, forks, memory
@@ -628,13 +622,14 @@ def test_the_clock_of_a_whole_process_that_jumps_changes_nothing(child, tmp_path
         import random, sys, threading, time
         import test_faults
         from pathlib import Path
-        from test_faults import same_result, train
+        from cartpole_lessons.files import atomic_write
+        from conftest import same_result, train
         clock, generator, over, jumps = Path("clock"), random.Random(0), threading.Event(), []
 
         def jump():
             while not over.wait(0.005):
                 seconds = generator.randint(-600_000_000, 900_000_000)
-                with test_faults.atomic_write(clock) as file:
+                with atomic_write(clock) as file:
                     file.write(f"{seconds:+d}".encode())
                 jumps.append(time.time())
 
@@ -658,8 +653,7 @@ def test_the_clock_of_a_whole_process_that_jumps_changes_nothing(child, tmp_path
     same, measured, jumps, backwards = finished(child(code, **faked)).splitlines()[-1].split()
     assert (same, measured) == ("True", "True")
     assert int(backwards) > 10, "the clock has hardly jumped"
-    if FULL:
-        figures["clock"] = {"jumps": int(jumps)}
+    figures["clock"] = {"jumps": int(jumps)}
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="this system does not fork")
@@ -684,8 +678,7 @@ def test_a_fork_after_torch_has_started_its_threads_trains_the_same(child, figur
                 print(pipe.read() == here, os.wait()[1], torch.get_num_threads())
     """
     assert finished(child(code, OMP_NUM_THREADS="2")) == "True 0 2\n" * forks
-    if FULL:
-        figures["forks"] = {"forks": forks}
+    figures["forks"] = {"forks": forks}
 
 
 @LINUX
@@ -710,8 +703,7 @@ def test_memory_stays_flat_over_many_evaluations(child, figures):
     """
     grown = int(finished(child(code), 600))
     assert grown < 1e6, f"{grown / 200:.0f} bytes more at each evaluation"
-    if FULL:
-        figures["memory"] = {"evaluations": 200, "grown_megabytes": round(max(grown, 0) / 1e6, 1)}
+    figures["memory"] = {"evaluations": 200, "grown_megabytes": round(max(grown, 0) / 1e6, 1)}
 
 
 # Two at once, and killed in the middle
@@ -742,8 +734,7 @@ print("over")
     films = sorted((tmp_path / "films").iterdir())
     assert {film.name for film in films} == {f"rl-video-episode-{episode}.mp4" for episode in range(episodes)}
     assert all(len(decode(film)[1]) > 5 for film in films)
-    if FULL:
-        figures["notebooks"] = {"films": 2 * episodes}
+    figures["notebooks"] = {"films": 2 * episodes}
 
 
 @POSIX
@@ -767,8 +758,7 @@ def test_a_process_killed_while_it_writes_leaves_the_old_file_or_the_new_one(chi
         content = (tmp_path / "file").read_bytes()
         assert len(content) == 1_000_000
         assert len(set(content)) == 1
-    if FULL:
-        figures["writes"] = {"kills": kills}
+    figures["writes"] = {"kills": kills}
 
 
 @POSIX
@@ -790,8 +780,7 @@ def test_a_process_killed_while_it_films_leaves_a_whole_film_or_none(child, tmp_
         process.kill()
         process.wait()
         assert len(decode(tmp_path / "film.mp4")[1]) in (40, 61)
-    if FULL:
-        figures["films"] = {"kills": kills}
+    figures["films"] = {"kills": kills}
 
 
 @POSIX
@@ -817,8 +806,7 @@ def test_a_killed_ffmpeg_is_told_and_leaves_no_film(tmp_path, monkeypatch, figur
             imageio_ffmpeg._utils._get_ffmpeg_exe.cache_clear()
         one_sentence(caught.value)
         assert not (tmp_path / "film.mp4").exists()
-    if FULL:
-        figures["ffmpeg"] = {"kills": kills}
+    figures["ffmpeg"] = {"kills": kills}
 
 
 # Weights that are no numbers, and files that are not what they should be
@@ -899,49 +887,9 @@ def checkpoint(tmp_path, monkeypatch):
     return save_checkpoint(tmp_path / "whole.npz", policy, **keywords)
 
 
-def test_a_thousand_corruptions_of_a_checkpoint_are_refused_or_change_nothing(checkpoint, tmp_path, figures):
-    whole, intact = checkpoint.read_bytes(), load_policy(checkpoint, ppo.Actor).state_dict()
-    path, generator, refused = tmp_path / "altered.npz", random.Random(0), 0
-    tracemalloc.start()
-    try:
-        for number in range(1_000):
-            if number < len(HEADERS):
-                with_header(path, checkpoint, HEADERS[number])
-            else:
-                path.write_bytes(corrupt(whole, generator))
-            try:
-                weights = load_policy(path, ppo.Actor).state_dict()
-            except CheckpointError as error:
-                one_sentence(error, str(path))
-                refused += 1
-                continue
-            assert number >= len(HEADERS), HEADERS[number]
-            assert weights.keys() == intact.keys()
-            assert all(torch.equal(weights[name], intact[name]) for name in intact)
-        peak = tracemalloc.get_traced_memory()[1]
-    finally:
-        tracemalloc.stop()
-    assert refused > 700
-    assert peak < 20e6, "memory is taken for what is in the file, not for what it claims"
-    if FULL:
-        figures["checkpoints"] = {"corruptions": 1_000, "refused": refused, "unchanged": 1_000 - refused}
-
-
-def same_state(first, second):
-    if isinstance(first, dict):
-        return first.keys() == second.keys() and all(same_state(first[key], second[key]) for key in first)
-    if isinstance(first, list | tuple):
-        return len(first) == len(second) and all(map(same_state, first, second))
-    return np.array_equal(first, second)
-
-
-def test_a_thousand_corruptions_of_a_state_are_refused_or_change_nothing(tmp_path, monkeypatch, figures):
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(training, "SECONDS_BETWEEN_SAVES", 0)
-    numbered_run(tmp_path, monkeypatch, interrupt_at=3, max_steps=50)
-    (whole,) = tmp_path.glob("unfinished/*.state")
-    content, intact, generator, refused = whole.read_bytes(), load_state(whole), random.Random(0), 0
-    path = tmp_path / "altered.state"
+def a_thousand_corruptions(whole, load, unchanged, *named):
+    """Load that many altered copies of the file `whole`; returns what became of them. Each is refused in one sentence, or `unchanged`."""
+    content, path, generator, refused = whole.read_bytes(), whole.with_name("altered"), random.Random(0), 0
     tracemalloc.start()
     try:
         for number in range(1_000):
@@ -950,20 +898,33 @@ def test_a_thousand_corruptions_of_a_state_are_refused_or_change_nothing(tmp_pat
             else:
                 path.write_bytes(corrupt(content, generator))
             try:
-                state = load_state(path)
+                loaded = load(path)
             except CheckpointError as error:
-                one_sentence(error, str(path), "delete it")
+                one_sentence(error, str(path), *named)
                 refused += 1
                 continue
             assert number >= len(HEADERS), HEADERS[number]
-            assert same_state(state, intact)
+            assert unchanged(loaded)
         peak = tracemalloc.get_traced_memory()[1]
     finally:
         tracemalloc.stop()
     assert refused > 700
     assert peak < 20e6, "memory is taken for what is in the file, not for what it claims"
-    if FULL:
-        figures["states"] = {"corruptions": 1_000, "refused": refused, "unchanged": 1_000 - refused}
+    return {"corruptions": 1_000, "refused": refused, "unchanged": 1_000 - refused}
+
+
+def test_a_thousand_corruptions_of_a_checkpoint_are_refused_or_change_nothing(checkpoint, figures):
+    def weights(path):
+        return dict(load_policy(path, ppo.Actor).state_dict())
+
+    figures["checkpoints"] = a_thousand_corruptions(checkpoint, weights, functools.partial(same, weights(checkpoint)))
+
+
+def test_a_thousand_corruptions_of_a_state_are_refused_or_change_nothing(tmp_path, monkeypatch, figures):
+    monkeypatch.setattr(training, "SECONDS_BETWEEN_SAVES", 0)
+    numbered_run(tmp_path, monkeypatch, interrupt_at=3, max_steps=50)
+    (whole,) = tmp_path.glob("unfinished/*.state")
+    figures["states"] = a_thousand_corruptions(whole, load_state, functools.partial(same, load_state(whole)), "delete it")
 
 
 TREES = [
@@ -1107,8 +1068,7 @@ def test_an_altered_notebook_is_exported_or_named_in_one_sentence(monkeypatch, t
             refused += 1
     assert refused > 10
     assert exported > 0
-    if FULL:
-        figures["exports"] = {"alterations": alterations, "refused": refused}
+    figures["exports"] = {"alterations": alterations, "refused": refused}
 
 
 def test_the_fuzzed_headers_would_be_harmful_where_they_are_run():

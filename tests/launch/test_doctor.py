@@ -10,15 +10,12 @@ import shutil
 import subprocess
 import sys
 from dataclasses import dataclass
-from pathlib import Path
 
 import pytest
+from conftest import write_reliability_figures
 from scratch import BUILD, ROOT, Environment, environment, pip_install, variables
 
-from cartpole_lessons.files import atomic_write
-
 TORCH = re.search(r"^torch==\S+", (ROOT / "requirements.txt").read_text(encoding="utf-8"), re.MULTILINE)[0]
-FIGURES = ROOT / "cartpole_lessons" / "results" / "reliability.json"
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="environments are copied as Linux can")
 
@@ -152,7 +149,4 @@ def test_what_the_doctor_says_mends_it(broken, name):
 def test_the_figures_are_written():
     if mended != set(BREAKAGES):
         pytest.skip("not every breakage was tried")
-    content = json.loads(FIGURES.read_text(encoding="utf-8"))
-    content["figures"] = dict(sorted((content["figures"] | {"doctor": {"breakages": len(mended)}}).items()))
-    with atomic_write(Path(FIGURES)) as file:
-        file.write((json.dumps(content, indent=1) + "\n").encode())
+    write_reliability_figures({"doctor": {"breakages": len(mended)}})
