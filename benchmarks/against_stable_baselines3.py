@@ -20,7 +20,7 @@ import torch
 from joblib import Parallel, delayed
 from tqdm import tqdm
 
-from cartpole_lessons.files import atomic_write
+from cartpole_lessons._support.files import atomic_write
 from cartpole_lessons.policy import Policy
 from cartpole_lessons.study import lesson_code, machine, nameless
 from cartpole_lessons.training import Result, Run

@@ -12,9 +12,9 @@ import time
 from collections.abc import Callable
 
 import torch
+from cartpole_lessons._support.threads import one_thread
 
 from cartpole_lessons.algorithms.dqn import ReplayMemory, Transition
-from cartpole_lessons.threads import one_thread
 
 CAPACITY = 100_000
 REPEATS, CALLS = 15, 1_000

@@ -22,7 +22,7 @@ from rich.console import Console
 from rich.table import Column, Table
 
 import cartpole_lessons.algorithms
-from cartpole_lessons.checks import settings_of
+from cartpole_lessons._support.checks import settings_of
 from cartpole_lessons.errors import CheckpointError, CourseError, InvalidInput, MissingDependency, NoDisplay, RecordingError
 
 if TYPE_CHECKING:

@@ -13,7 +13,7 @@ from gymnasium.envs.classic_control.cartpole import CartPoleEnv, CartPoleVectorE
 from gymnasium.error import ResetNeeded
 from gymnasium.vector.utils import batch_space
 
-from cartpole_lessons.checks import check_choice, check_number
+from cartpole_lessons._support.checks import check_choice, check_number
 from cartpole_lessons.display import prepare_rendering
 from cartpole_lessons.errors import InvalidAction, InvalidInput
 

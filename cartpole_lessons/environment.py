@@ -7,11 +7,11 @@ import gymnasium as gym
 import torch
 from gymnasium.vector import AutoresetMode, VectorEnv
 
-from cartpole_lessons.checks import check_choice, check_count, check_seed
+from cartpole_lessons._support.checks import check_choice, check_count, check_seed
+from cartpole_lessons._support.seeding import derive_seed
 from cartpole_lessons.continuous import CONTINUOUS_CARTPOLE
 from cartpole_lessons.display import prepare_rendering
 from cartpole_lessons.errors import InvalidInput
-from cartpole_lessons.seeding import derive_seed
 
 #: The environments that the lessons use.
 ENV_IDS = ("CartPole-v0", "CartPole-v1", CONTINUOUS_CARTPOLE)

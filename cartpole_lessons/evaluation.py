@@ -5,12 +5,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from cartpole_lessons.checks import check_count, check_seed
+from cartpole_lessons._support.arithmetic import course_arithmetic
+from cartpole_lessons._support.checks import check_count, check_seed
+from cartpole_lessons._support.seeding import seeded
 from cartpole_lessons.environment import env_spec, make_envs
 from cartpole_lessons.errors import InvalidInput
 from cartpole_lessons.policy import Policy, action_function, check_actions
-from cartpole_lessons.seeding import seeded
-from cartpole_lessons.threads import one_thread
 
 #: Where `evaluate` starts unless told otherwise: far from the seeds that people train with.
 HELD_OUT_SEED = 20_260_801
@@ -49,7 +49,7 @@ class Evaluation:
         printer.text(str(self))
 
 
-@one_thread()
+@course_arithmetic()
 def evaluate(policy: Policy | Callable, env_id: str = "CartPole-v1", episodes: int = 100, seed: int = HELD_OUT_SEED) -> Evaluation:
     """Play `episodes` fresh episodes greedily, all in one vector environment. Global random state is left alone.
 

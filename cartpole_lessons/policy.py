@@ -3,13 +3,14 @@
 import itertools
 import math
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import torch
 from gymnasium import spaces
 from torch import nn
 
-from cartpole_lessons.errors import InvalidAction, InvalidInput
+from cartpole_lessons.errors import InvalidAction, InvalidInput, in_short
 
 #: CartPole's observation: cart position [m], cart velocity [m/s], pole angle [rad], pole angular velocity [rad/s].
 OBSERVATION_SIZE = 4
@@ -33,12 +34,15 @@ class Policy(nn.Module):
         if not all(weights.isfinite().all() for weights in itertools.chain(self.parameters(), self.buffers())):
             raise InvalidAction("The policy's weights have become NaN or infinite: look for a learning rate that is too high.") from None
 
-    def actions(self, observations: torch.Tensor, deterministic: bool) -> torch.Tensor:
-        """Actions (n,) for observations float32 (n, 4): the best ones, or (deterministic=False) drawn as in training."""
+    def actions(self, observations: torch.Tensor, deterministic: bool, **exploration: Any) -> torch.Tensor:
+        """Actions (n,) for observations float32 (n, 4): the best ones, or (deterministic=False) drawn as in training.
+
+        exploration: what drawing depends on, where a policy has such a thing (`epsilon`, for one).
+        """
         raise NotImplementedError(f"{type(self).__name__} must say how it acts: write actions(observations, deterministic).")
 
     @torch.no_grad()
-    def act(self, observations: np.ndarray | torch.Tensor, deterministic: bool = True) -> np.ndarray | torch.Tensor:
+    def act(self, observations: np.ndarray | torch.Tensor, deterministic: bool = True, **exploration: Any) -> np.ndarray | torch.Tensor:
         """Observations float32 (n, 4) or (4,) [m, m/s, rad, rad/s] -> actions (n,) or a scalar, without gradients.
 
         NumPy in, NumPy out; tensors in, tensors out, on the policy's own device. `InvalidInput` on any other shape or dtype, and on NaN or infinity;
@@ -62,7 +66,7 @@ class Policy(nn.Module):
         if batch.ndim == 1:
             batch = batch[None]
         try:
-            chosen = self.actions(batch.to(self.device), deterministic)
+            chosen = self.actions(batch.to(self.device), deterministic, **exploration)
         except RuntimeError:  # torch draws nothing from probabilities that are NaN
             self.check_weights()
             raise
@@ -88,7 +92,16 @@ def action_function(policy: Policy | Callable) -> Callable:
 
 def check_actions(actions: np.ndarray | torch.Tensor, space: spaces.Space) -> np.ndarray:
     """Return `actions` as an array that `space`, a batched action space, can execute; `InvalidAction` where it cannot."""
-    array = np.asarray(actions.detach().cpu() if isinstance(actions, torch.Tensor) else actions)
+    if isinstance(actions, tuple) and len(actions) == 2 and np.ndim(actions[0]) > 0:
+        raise InvalidAction(
+            "The policy returned a pair in place of actions: return its first part alone, for example lambda observations: predict(observations)[0]."
+        )
+    try:
+        array = np.asarray(actions.detach().cpu() if isinstance(actions, torch.Tensor) else actions)
+    except (TypeError, ValueError) as error:
+        raise InvalidAction(
+            f"The policy returned {type(actions).__name__} that is no array ({in_short(error)}): return one action each."
+        ) from None
     if array.shape != space.shape:
         raise InvalidAction(
             f"The policy returned actions of shape {array.shape}, but {space.shape[0]} observations need shape {space.shape}."

@@ -5,18 +5,18 @@ Every tensor's shape is stated where the tensor is made: T steps of n environmen
 
 import dataclasses
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from gymnasium.vector import VectorEnv
 
-from cartpole_lessons.checks import check_count
+from cartpole_lessons._support.checks import check_count
 from cartpole_lessons.environment import valid_steps
 from cartpole_lessons.errors import InvalidInput
 from cartpole_lessons.policy import Policy, action_function, check_actions
-from cartpole_lessons.threads import one_thread
 
 
 @dataclass(frozen=True)
@@ -50,18 +50,21 @@ class Episodes:
         """Steps taken in all episodes together."""
         return int(self.mask.sum())
 
+    def to(self, device: torch.device | str) -> "Episodes":
+        """The same episodes with their tensors on `device`."""
+        return _moved(self, device)
 
-@one_thread()
-def collect_episodes(envs: VectorEnv, policy: Policy | Callable) -> Episodes:
+
+def collect_episodes(envs: VectorEnv, policy: Policy | Callable, **exploration: Any) -> Episodes:
     """Reset every environment and let `policy` play each of them to its end, drawing its actions as in training.
 
     policy: has `act(observations, deterministic)`, or is a function of the observations float32 (n, 4) that returns n actions.
-    Every environment contributes exactly one episode. Taking the first n episodes that *finish* instead would favour short ones.
+    exploration: what its drawing depends on (`epsilon=0.1`). Every environment contributes exactly one episode. Taking the first n episodes that *finish* instead would favour short ones.
     """
     limit = getattr(envs.spec, "max_episode_steps", None)
     if limit is None:
         raise InvalidInput("collect_episodes needs environments with a time limit: make them with make_envs().")
-    act = _exploring(policy)
+    act = _exploring(policy, exploration)
     n = envs.num_envs
     observations, actions, rewards, terminated, truncated = _empty_rows(envs, limit)
     over = np.zeros(n, dtype=bool)
@@ -69,6 +72,10 @@ def collect_episodes(envs: VectorEnv, policy: Policy | Callable) -> Episodes:
     current, _ = envs.reset()
     steps = 0
     while not over.all():
+        if steps == limit:
+            raise InvalidInput(
+                f"An episode is longer than the {limit} steps that its environment is registered with: register one with this limit."
+            )
         observations[steps] = current
         actions[steps] = check_actions(act(current), envs.action_space)
         current, rewards[steps], terminated[steps], truncated[steps], _ = envs.step(actions[steps])
@@ -113,8 +120,15 @@ class Steps:
 
     def to(self, device: torch.device | str) -> "Steps":
         """The same steps with their tensors on `device`."""
-        moved = {name: value.to(device) for name, value in vars(self).items() if isinstance(value, torch.Tensor)}
-        return dataclasses.replace(self, **moved)
+        return _moved(self, device)
+
+
+class Tally(NamedTuple):
+    """How many steps were taken, and which episodes ended in them: what `Run.record` needs of a loop that collects by itself."""
+
+    env_steps: int  #: steps taken
+    returns: Sequence[float] = ()  #: undiscounted returns of the episodes that ended in them
+    ends: Sequence[int] = ()  #: after how many of these steps each of those episodes ended
 
 
 class StepCollector:
@@ -126,10 +140,12 @@ class StepCollector:
         self._done = torch.zeros(envs.num_envs, dtype=torch.bool)  # (n,), of the step before the next one
         self._return = np.zeros(envs.num_envs)  # (n,), of the episodes that are under way
 
-    @one_thread()
-    def collect(self, policy: Policy | Callable) -> Steps:
-        """The next `steps` steps of every environment, with actions drawn as in training."""
-        act = _exploring(policy)
+    def collect(self, policy: Policy | Callable, **exploration: Any) -> Steps:
+        """The next `steps` steps of every environment, with actions drawn as in training.
+
+        exploration: what drawing depends on, where a policy has such a thing (`epsilon=0.1`).
+        """
+        act = _exploring(policy, exploration)
         observations, actions, rewards, terminated, truncated = _empty_rows(self.envs, self.steps)
         observations[0] = self._observation
         for step in range(self.steps):
@@ -160,9 +176,15 @@ class StepCollector:
         return returns, ends
 
 
-def _exploring(policy: Policy | Callable) -> Callable:
+def _moved(collected: Any, device: torch.device | str) -> Any:
+    """A copy of the dataclass `collected` whose tensors are on `device`."""
+    moved = {name: value.to(device) for name, value in vars(collected).items() if isinstance(value, torch.Tensor)}
+    return dataclasses.replace(collected, **moved)
+
+
+def _exploring(policy: Policy | Callable, exploration: dict[str, Any]) -> Callable:
     """How `policy` acts in training: it draws its actions, where it can."""
-    return functools.partial(policy.act, deterministic=False) if hasattr(policy, "act") else action_function(policy)
+    return functools.partial(policy.act, deterministic=False, **exploration) if hasattr(policy, "act") else action_function(policy)
 
 
 def _empty_rows(envs: VectorEnv, steps: int) -> tuple[np.ndarray, ...]:

@@ -16,13 +16,13 @@ from pathlib import Path
 import gymnasium as gym
 import numpy as np
 
-from cartpole_lessons.checks import check_count, check_seed
+from cartpole_lessons._support.checks import check_count, check_seed
+from cartpole_lessons._support.files import atomic_write
+from cartpole_lessons._support.seeding import seeded
 from cartpole_lessons.environment import make_env
 from cartpole_lessons.errors import InvalidInput, MissingDependency, RecordingError, in_short
 from cartpole_lessons.evaluation import HELD_OUT_SEED
-from cartpole_lessons.files import atomic_write
 from cartpole_lessons.policy import Policy, action_function, check_actions
-from cartpole_lessons.seeding import seeded
 
 
 @dataclass(frozen=True)

@@ -23,10 +23,10 @@ from torch import nn
 from cartpole_lessons import display, training
 from cartpole_lessons.environment import env_spec, make_envs
 from cartpole_lessons.evaluation import Evaluation
-from cartpole_lessons.files import atomic_write
+from cartpole_lessons._support.files import atomic_write
 from cartpole_lessons.policy import Policy
 from cartpole_lessons.rollout import collect_episodes
-from cartpole_lessons.seeding import seeded
+from cartpole_lessons._support.seeding import seeded
 from cartpole_lessons.training import Run
 
 # How long one example takes says more about who else uses the machine than about the code.

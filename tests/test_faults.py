@@ -58,8 +58,8 @@ from cartpole_lessons.checkpoints import (
 )
 from cartpole_lessons.errors import CheckpointError, InvalidAction, RecordingError
 from cartpole_lessons.evaluation import evaluate
-from cartpole_lessons.interrupts import HeldInterrupts
-from cartpole_lessons.seeding import seeded
+from cartpole_lessons._support.interrupts import HeldInterrupts
+from cartpole_lessons._support.seeding import seeded
 from cartpole_lessons.training import Run
 from cartpole_lessons.video import encode, record
 
@@ -622,7 +622,7 @@ def test_the_clock_of_a_whole_process_that_jumps_changes_nothing(child, tmp_path
         import random, sys, threading, time
         import test_faults
         from pathlib import Path
-        from cartpole_lessons.files import atomic_write
+        from cartpole_lessons._support.files import atomic_write
         from conftest import same_result, train
         clock, generator, over, jumps = Path("clock"), random.Random(0), threading.Event(), []
 
@@ -740,7 +740,7 @@ print("over")
 @POSIX
 def test_a_process_killed_while_it_writes_leaves_the_old_file_or_the_new_one(child, tmp_path, figures):
     code = """
-        from cartpole_lessons.files import atomic_write
+        from cartpole_lessons._support.files import atomic_write
         print("ready", flush=True)
         while True:
             for letter in b"ab":

@@ -7,7 +7,7 @@ import sys
 import pytest
 from conftest import full_disk
 
-from cartpole_lessons.files import atomic_write
+from cartpole_lessons._support.files import atomic_write
 
 
 def names(folder):

@@ -14,7 +14,7 @@ from cartpole_lessons.environment import make_envs
 from cartpole_lessons.errors import InvalidInput
 from cartpole_lessons.evaluation import Evaluation, evaluate
 from cartpole_lessons.rollout import StepCollector
-from cartpole_lessons.threads import one_thread
+from cartpole_lessons._support.threads import one_thread
 
 SEEDS = [7, 0, 123, 3]
 #: One matrix and many of them are multiplied by different routines, which add in a different order.

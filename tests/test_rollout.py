@@ -21,7 +21,7 @@ from hypothesis import given, settings
 from cartpole_lessons.environment import make_env, make_envs
 from cartpole_lessons.errors import InvalidAction, InvalidInput
 from cartpole_lessons.rollout import StepCollector, collect_episodes
-from cartpole_lessons.seeding import seeded
+from cartpole_lessons._support.seeding import seeded
 
 LIMIT = 20
 #: Of up to 5 environments: the lengths of the episodes that each would play, more than fit before the longest first one ends.

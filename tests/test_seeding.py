@@ -9,10 +9,10 @@ import torch
 from conftest import global_state_untouched, one_sentence
 from hypothesis import given
 
-from cartpole_lessons.checks import check_choice, check_count, check_seed
+from cartpole_lessons._support.checks import check_choice, check_count, check_seed
 from cartpole_lessons.errors import InvalidInput
-from cartpole_lessons.seeding import derive_seed, seeded
-from cartpole_lessons.threads import one_thread
+from cartpole_lessons._support.seeding import derive_seed, seeded
+from cartpole_lessons._support.threads import one_thread
 
 seeds = st.integers(0, 2**32 - 1)
 purposes = st.tuples(st.text(min_size=1), st.integers(1, 10_000))

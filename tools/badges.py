@@ -13,7 +13,7 @@ from typing import Any
 
 import nbformat
 
-from cartpole_lessons.files import atomic_write
+from cartpole_lessons._support.files import atomic_write
 from cartpole_lessons.study import RESULTS, read_results, readable, summarise, trains_on
 from cartpole_lessons.training import SECONDS_BETWEEN_SAVES
 from notebooks import read_notebook

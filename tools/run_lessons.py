@@ -21,7 +21,7 @@ from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError
 from nbconvert import HTMLExporter
 
-from cartpole_lessons.files import atomic_write
+from cartpole_lessons._support.files import atomic_write
 from cartpole_lessons.training import RESULT_MIME
 from notebooks import read_notebook
 

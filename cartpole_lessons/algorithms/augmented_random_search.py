@@ -7,6 +7,7 @@ __all__ = ['UPDATES', 'LinearPolicy', 'basic_update', 'augmented_update', 'train
 
 # %% ../../notebooks/10_augmented_random_search.ipynb #imports
 from functools import partial
+from typing import Literal
 
 import gymnasium as gym
 import numpy as np
@@ -14,11 +15,11 @@ import torch
 from torch import nn
 from torch.nn.utils import parameters_to_vector, vector_to_parameters
 
-from ..checks import check_choice, check_count
 from ..environment import CONTINUOUS_CARTPOLE, make_envs
+from ..hyperparameters import Count, Positive
 from ..policy import Policy
 from ..rollout import collect_episodes
-from ..training import Result, Run
+from ..training import Run, training
 
 # %% ../../notebooks/10_augmented_random_search.ipynb #policy
 class LinearPolicy(Policy):
@@ -98,45 +99,31 @@ def augmented_update(
 UPDATES = {"augmented": augmented_update, "basic": basic_update}
 
 # %% ../../notebooks/10_augmented_random_search.ipynb #train
+@training("augmented_random_search", env_id=CONTINUOUS_CARTPOLE)
 def train(
-    seed: int = 0,
+    run: Run,
     *,
-    env_id: str = CONTINUOUS_CARTPOLE,
-    max_steps: int = 200_000,
-    progress: bool = False,
-    resume: bool = False,
-    method: str = "augmented",
-    num_directions: int = 3,
-    top_directions: int = 2,
-    step_size: float = 0.5,
-    noise: float = 1.0,
-    angle_scale: float = 10.0,
-    normalise_observations: bool = False,
-) -> Result:
-    """Train until an evaluation is perfect and confirmed, or for `max_steps` environment steps.
-
-    Returns the best policy seen, also after Ctrl-C. Same seed, same result. Actions may be discrete or continuous.
-    resume: go on where such a training was cut off (see `Run.keep`).
-    method: "augmented" or "basic"; noise: standard deviation of the changes that are tried;
-    normalise_observations: measure mean and deviation of what is seen (called V2 in the paper).
-    """
-    with Run("augmented_random_search", **locals()) as run:
-        update = UPDATES[check_choice("method", method, UPDATES)]
-        top_directions = min(check_count("top_directions", top_directions), num_directions)
-        envs = make_envs(env_id, 2 * check_count("num_directions", num_directions), seed=seed)
-        policy = LinearPolicy(isinstance(envs.single_action_space, gym.spaces.Box), angle_scale)
-        run.keep(envs, policy)
-        while run.goes_on(policy):
-            weights = parameters_to_vector(policy.parameters()).detach()  # (P,)
-            directions = torch.randn(num_directions, len(weights))  # (N, P)
-            candidates = torch.cat(
-                [weights + noise * directions, weights - noise * directions]
-            )  # (2 N, P)
-            episodes = collect_episodes(envs, partial(policy.act_as, candidates))
-            plus, minus = episodes.returns.split(num_directions)  # (N,) each
-            weights += step_size * update(directions, plus, minus, top_directions)
-            vector_to_parameters(weights, policy.parameters())
-            if normalise_observations:
-                policy.look(episodes.observations[episodes.mask])
-            run.record(env_steps=episodes.env_steps, returns=episodes.returns, ends=episodes.ends)
-    return run.result
+    method: Literal["augmented", "basic"] = "augmented",  # which of the two updates
+    num_directions: Count = 3,  # random changes that each update tries, both ways
+    top_directions: Count = 2,  # of which it follows the best so many
+    step_size: Positive = 0.5,  # how far an update goes
+    noise: Positive = 1.0,  # standard deviation of the changes that are tried
+    angle_scale: Positive = 10.0,  # factor on the pole's angle before the first layer
+    normalise_observations: bool = False,  # by what has been seen so far ("V2" in the paper)
+) -> None:
+    """Random search: try changes of the weights, and move towards those that lasted longer."""
+    envs = make_envs(run.env_id, 2 * num_directions, seed=run.seed)
+    policy = LinearPolicy(isinstance(envs.single_action_space, gym.spaces.Box), angle_scale)
+    top_directions = min(top_directions, num_directions)
+    while run.goes_on(policy):
+        weights = parameters_to_vector(policy.parameters()).detach()  # (P,)
+        directions = torch.randn(num_directions, len(weights))  # (N, P)
+        changes = noise * directions
+        candidates = torch.cat([weights + changes, weights - changes])  # (2 N, P)
+        episodes = collect_episodes(envs, partial(policy.act_as, candidates))
+        plus, minus = episodes.returns.split(num_directions)  # (N,) each
+        weights += step_size * UPDATES[method](directions, plus, minus, top_directions)
+        vector_to_parameters(weights, policy.parameters())
+        if normalise_observations:
+            policy.look(episodes.observations[episodes.mask])
+        run.record(episodes)

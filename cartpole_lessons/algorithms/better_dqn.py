@@ -20,11 +20,19 @@ from cartpole_lessons.algorithms.dqn import (
     td_targets,
     update,
 )
-from ..checks import check_count, check_number
 from ..environment import make_envs
 from ..errors import InvalidInput
+from cartpole_lessons.hyperparameters import (
+    Count,
+    Device,
+    Number,
+    Positive,
+    Share,
+    StepCount,
+    Units,
+)
 from ..rollout import StepCollector, Steps
-from ..training import Result, Run
+from ..training import Run, training
 
 # %% ../../notebooks/07_better_dqn.ipynb #double-targets
 @torch.no_grad()
@@ -106,85 +114,65 @@ def learning_rate_at(
     return max(start * (1 - env_steps / steps) * min(to_gain, 1), end)
 
 # %% ../../notebooks/07_better_dqn.ipynb #train
+@training("better_dqn")
 def train(
-    seed: int = 0,
+    run: Run,
     *,
-    env_id: str = "CartPole-v1",
-    max_steps: int = 200_000,
-    progress: bool = False,
-    resume: bool = False,
-    stop_when_perfect: bool = True,
-    num_envs: int = 8,
-    steps_per_round: int = 16,
-    updates_per_step: float = 0.125,
-    batch_size: int = 128,
-    capacity: int = 5_000,
-    learning_starts: int = 500,
-    learning_rate: float = 0.003,
-    final_learning_rate: float = 1e-5,
-    annealing_steps: int = 50_000,
-    discount: float = 0.99,
-    n_steps: int = 8,
-    double: bool = True,
-    dueling: bool = True,
-    start_value: float = 100.0,
-    target_rate: float = 0.05,
-    average_rate: float = 0.01,
-    epsilon_start: float = 0.5,
-    epsilon_end: float = 0.2,
-    epsilon_decay: float = 1_000,
-    hidden: int = 64,
-    angle_scale: float = 5.0,
-    device: str = "cpu",
-) -> Result:
-    """Train until an evaluation is perfect and confirmed, or for `max_steps` environment steps.
-
-    Returns the best policy seen, also after Ctrl-C. Same seed, same result.
-    resume: go on where such a training was cut off (see `Run.keep`).
-    learning_rate, final_learning_rate, annealing_steps: start, end and steps of
-    `learning_rate_at`; start_value: what the network says of a state it knows nothing of;
-    average_rate: share by which the average of the weights follows at each update, 1 for none;
-    all others as in `dqn.train`.
-    """
-    with Run("better_dqn", **locals()) as run:
-        epsilon_decay = check_number("epsilon_decay", epsilon_decay, positive=True)
-        check_count("annealing_steps", annealing_steps)
-        envs = make_envs(env_id, num_envs, seed=seed, actions="discrete")
-        collector = StepCollector(envs, steps_per_round)
-        network = QNetwork(hidden, angle_scale, dueling, start_value).to(device)
-        target = copy.deepcopy(network).requires_grad_(False)
-        average = copy.deepcopy(network).requires_grad_(False)
-        optimizer = torch.optim.AdamW(
-            network.parameters(), lr=learning_rate, amsgrad=True, fused=True
+    num_envs: Count = 8,  # environments side by side
+    steps_per_round: Count = 16,  # steps of each between two looks at the memory
+    updates_per_step: Positive = 0.125,  # optimizer steps per environment step
+    batch_size: StepCount = 128,  # transitions that an update learns from
+    capacity: StepCount = 5_000,  # transitions that the memory holds
+    learning_starts: StepCount = 500,  # environment steps before the first update
+    learning_rate: Positive = 0.003,  # step size of AdamW at first
+    final_learning_rate: Positive = 1e-5,  # and the least it can become
+    annealing_steps: StepCount = 50_000,  # environment steps until it is that small
+    discount: Share = 0.99,  # what a reward counts if it comes one step later
+    n_steps: Count = 8,  # rewards that a target adds up before it asks the network
+    double: bool = True,  # the network chooses the next push, the target network values it
+    dueling: bool = True,  # values are made of one for the state and one for each push
+    start_value: Number = 100.0,  # what the network says of a state it knows nothing of
+    target_rate: Share = 0.05,  # share by which the target network follows at each update
+    average_rate: Share = 0.01,  # and the averaged network, which is what acts in the end
+    epsilon_start: Share = 0.5,  # share of random pushes at first
+    epsilon_end: Share = 0.2,  # and in the end
+    epsilon_decay: Positive = 1_000,  # steps in which the way to the end shrinks by a factor e
+    hidden: Units = 64,  # units of each of the two hidden layers
+    angle_scale: Positive = 5.0,  # factor on the pole's angle before the first layer
+    device: Device = "cpu",  # where torch computes: "cpu", "cuda" or "mps"
+) -> None:
+    """Deep Q-learning that forgets less: double, dueling, n-step, annealed, averaged."""
+    envs = make_envs(run.env_id, num_envs, seed=run.seed, actions="discrete")
+    collector = StepCollector(envs, steps_per_round)
+    network = QNetwork(hidden, angle_scale, dueling, start_value).to(device)
+    target = copy.deepcopy(network).requires_grad_(False)
+    average = copy.deepcopy(network).requires_grad_(False)
+    optimizer = torch.optim.AdamW(network.parameters(), lr=learning_rate, amsgrad=True, fused=True)
+    memory = ReplayMemory(capacity, device)
+    updates_due = 0.0
+    while run.goes_on(average):
+        optimizer.param_groups[0]["lr"] = learning_rate_at(
+            run.env_steps,
+            run.history.episode_returns[-20:],
+            start=learning_rate,
+            end=final_learning_rate,
+            steps=annealing_steps,
+            limit=run.spec.max_episode_steps,
         )
-        memory = ReplayMemory(capacity, device)
-        updates_due = torch.tensor(0.0)  # a tensor, because `keep` has to put back its value
-        run.keep(collector, network, target, average, optimizer, memory, updates_due)
-        while run.goes_on(average):
-            network.epsilon = epsilon_at(run.env_steps, epsilon_start, epsilon_end, epsilon_decay)
-            for group in optimizer.param_groups:
-                group["lr"] = learning_rate_at(
-                    run.env_steps,
-                    run.history.episode_returns[-20:],
-                    start=learning_rate,
-                    end=final_learning_rate,
-                    steps=annealing_steps,
-                    limit=run.spec.max_episode_steps,
-                )
-            steps = collector.collect(network)  # tensors (steps_per_round, num_envs, ...)
-            memory.push(n_step_transitions(steps, n_steps, discount))
-            losses = {}
-            if memory.pushed >= learning_starts:
-                updates_due += updates_per_step * steps.env_steps
-            while updates_due >= 1:
-                updates_due -= 1
-                batch = memory.sample(batch_size)
-                if double:
-                    targets = double_targets(batch, network, target)
-                else:
-                    targets = td_targets(batch, target)
-                losses["loss"] = update(network, optimizer, batch, targets)
-                soft_update(target, network, target_rate)
-                soft_update(average, network, average_rate)
-            run.record(env_steps=steps.env_steps, returns=steps.returns, ends=steps.ends, **losses)
-    return run.result
+        epsilon = epsilon_at(run.env_steps, epsilon_start, epsilon_end, epsilon_decay)
+        steps = collector.collect(network, epsilon=epsilon).to(device)  # tensors (T, n, ...)
+        memory.push(n_step_transitions(steps, n_steps, discount))
+        losses = {}
+        if memory.pushed >= learning_starts:
+            updates_due += updates_per_step * steps.env_steps
+        while updates_due >= 1:
+            updates_due -= 1
+            batch = memory.sample(batch_size)
+            if double:
+                targets = double_targets(batch, network, target)
+            else:
+                targets = td_targets(batch, target)
+            losses["loss"] = update(network, optimizer, batch, targets)
+            soft_update(target, network, target_rate)
+            soft_update(average, network, average_rate)
+        run.record(steps, **losses)

@@ -14,12 +14,12 @@ import torch
 from torch import nn
 from torch.nn.functional import smooth_l1_loss
 
-from ..checks import check_count, check_number
 from ..environment import make_envs
 from ..errors import InvalidInput
+from ..hyperparameters import Count, Device, Positive, Share, StepCount, Units
 from ..policy import Policy
 from ..rollout import StepCollector, Steps
-from ..training import Result, Run
+from ..training import Run, training
 
 # %% ../../notebooks/06_dqn.ipynb #q-network
 class QNetwork(Policy):
@@ -27,7 +27,6 @@ class QNetwork(Policy):
 
     def __init__(self, hidden: int = 128, angle_scale: float = 5.0) -> None:
         super().__init__()
-        self.epsilon = 0.0  #: share of pushes drawn at random when it acts as in training
         self.register_buffer("scale", torch.tensor([1.0, 1.0, angle_scale, 1.0]))
         self.layers = nn.Sequential(
             nn.Linear(4, hidden),
@@ -41,12 +40,17 @@ class QNetwork(Policy):
         """Observations float32 (..., 4) -> values float32 (..., 2)."""
         return self.layers(observations * self.scale)
 
-    def actions(self, observations: torch.Tensor, deterministic: bool) -> torch.Tensor:
-        """Observations float32 (n, 4) -> actions int64 (n,): the better push, or epsilon-greedy."""
+    def actions(
+        self, observations: torch.Tensor, deterministic: bool, epsilon: float = 0.0
+    ) -> torch.Tensor:
+        """Observations float32 (n, 4) -> actions int64 (n,): the better push, or epsilon-greedy.
+
+        epsilon: share of pushes that are drawn at random, unless deterministic.
+        """
         greedy = self(observations).argmax(-1)  # (n,)
         if deterministic:
             return greedy
-        explores = torch.rand(len(greedy), device=greedy.device) < self.epsilon
+        explores = torch.rand(len(greedy), device=greedy.device) < epsilon
         return torch.where(explores, torch.randint_like(greedy, 2), greedy)
 
 # %% ../../notebooks/06_dqn.ipynb #epsilon
@@ -78,12 +82,17 @@ def transitions(steps: Steps, discount: float) -> Transition:
 
 # %% ../../notebooks/06_dqn.ipynb #replay-memory
 class ReplayMemory:
-    """The last `capacity` transitions, in one tensor: the newest take the place of the oldest."""
+    """The last `capacity` transitions, a tensor per field: the newest take the oldest's place."""
 
     def __init__(self, capacity: int, device: str = "cpu") -> None:
-        self.capacity = check_count("capacity", capacity)
-        # A row is a transition: observation, next observation, action, reward, discount.
-        self.rows = torch.zeros(self.capacity, 4 + 4 + 1 + 1 + 1, device=device)
+        self.capacity = capacity
+        self.fields = Transition(
+            observations=torch.zeros(capacity, 4, device=device),
+            actions=torch.zeros(capacity, dtype=torch.int64, device=device),
+            rewards=torch.zeros(capacity, device=device),
+            next_observations=torch.zeros(capacity, 4, device=device),
+            discounts=torch.zeros(capacity, device=device),
+        )
         self.pushed = 0
 
     def __len__(self) -> int:
@@ -91,14 +100,15 @@ class ReplayMemory:
 
     def push(self, batch: Transition) -> None:
         """Remember a batch; of one that is larger than the memory, the last part."""
-        columns = (batch.actions, batch.rewards, batch.discounts)
-        rows = torch.cat([batch.observations, batch.next_observations, torch.stack(columns, 1)], 1)
-        self.pushed += len(rows)
-        rows = rows[-self.capacity :]
-        start = (self.pushed - len(rows)) % self.capacity
+        self.pushed += len(batch.actions)
+        kept = min(len(batch.actions), self.capacity)
+        start = (self.pushed - kept) % self.capacity
         fits = self.capacity - start  # the rest goes on at the beginning
-        self.rows[start : start + len(rows)] = rows[:fits]
-        self.rows[: len(rows[fits:])] = rows[fits:]
+        for field, new in zip(self.fields, batch, strict=True):
+            new = new[-kept:]
+            field[start : start + kept] = new[:fits]
+            if kept > fits:
+                field[: kept - fits] = new[fits:]
 
     def sample(self, batch_size: int) -> Transition:
         """A batch drawn at random, each transition independent of the others."""
@@ -107,15 +117,8 @@ class ReplayMemory:
                 f"The memory holds {len(self)} transitions, fewer than a batch of {batch_size}: "
                 "collect more before the first update, or use smaller batches."
             )
-        chosen = torch.randint(len(self), (batch_size,), device=self.rows.device)
-        rows = self.rows.index_select(0, chosen)
-        return Transition(
-            observations=rows[:, :4],
-            actions=rows[:, 8].long(),
-            rewards=rows[:, 9],
-            next_observations=rows[:, 4:8],
-            discounts=rows[:, 10],
-        )
+        chosen = torch.randint(len(self), (batch_size,), device=self.fields.actions.device)
+        return Transition(*(field.index_select(0, chosen) for field in self.fields))
 
 # %% ../../notebooks/06_dqn.ipynb #td-targets
 @torch.no_grad()
@@ -148,63 +151,44 @@ def update(
     return loss.detach()
 
 # %% ../../notebooks/06_dqn.ipynb #train
+@training("dqn")
 def train(
-    seed: int = 0,
+    run: Run,
     *,
-    env_id: str = "CartPole-v1",
-    max_steps: int = 200_000,
-    progress: bool = False,
-    resume: bool = False,
-    stop_when_perfect: bool = True,
-    num_envs: int = 8,
-    steps_per_round: int = 4,
-    updates_per_step: float = 0.125,
-    batch_size: int = 128,
-    capacity: int = 10_000,
-    learning_starts: int = 500,
-    learning_rate: float = 0.003,
-    discount: float = 0.99,
-    target_rate: float = 0.01,
-    epsilon_start: float = 0.9,
-    epsilon_end: float = 0.05,
-    epsilon_decay: float = 1_000,
-    hidden: int = 128,
-    angle_scale: float = 5.0,
-    device: str = "cpu",
-) -> Result:
-    """Train until an evaluation is perfect and confirmed, or for `max_steps` environment steps.
-
-    Returns the best policy seen, also after Ctrl-C. Same seed, same result.
-    resume: go on where such a training was cut off (see `Run.keep`).
-    stop_when_perfect: False trains on to `max_steps`; updates_per_step: optimizer steps per
-    environment step; learning_starts: environment steps before the first update; discount: 0 to 1,
-    per step; target_rate: share by which the target network follows at each update;
-    epsilon_decay: environment steps in which epsilon's distance to its end falls by a factor e;
-    device: "cpu", "cuda" or "mps".
-    """
-    with Run("dqn", **locals()) as run:
-        epsilon_decay = check_number("epsilon_decay", epsilon_decay, positive=True)
-        envs = make_envs(env_id, num_envs, seed=seed, actions="discrete")
-        collector = StepCollector(envs, steps_per_round)
-        network = QNetwork(hidden, angle_scale).to(device)
-        target = copy.deepcopy(network).requires_grad_(False)
-        optimizer = torch.optim.AdamW(
-            network.parameters(), lr=learning_rate, amsgrad=True, fused=True
-        )
-        memory = ReplayMemory(capacity, device)
-        updates_due = torch.tensor(0.0)  # a tensor, because `keep` has to put back its value
-        run.keep(collector, network, target, optimizer, memory, updates_due)
-        while run.goes_on(network):
-            network.epsilon = epsilon_at(run.env_steps, epsilon_start, epsilon_end, epsilon_decay)
-            steps = collector.collect(network)  # tensors (steps_per_round, num_envs, ...)
-            memory.push(transitions(steps, discount))
-            losses = {}
-            if memory.pushed >= learning_starts:
-                updates_due += updates_per_step * steps.env_steps
-            while updates_due >= 1:
-                updates_due -= 1
-                batch = memory.sample(batch_size)
-                losses["loss"] = update(network, optimizer, batch, td_targets(batch, target))
-                soft_update(target, network, target_rate)
-            run.record(env_steps=steps.env_steps, returns=steps.returns, ends=steps.ends, **losses)
-    return run.result
+    num_envs: Count = 8,  # environments side by side
+    steps_per_round: Count = 4,  # steps of each between two looks at the memory
+    updates_per_step: Positive = 0.125,  # optimizer steps per environment step
+    batch_size: StepCount = 128,  # transitions that an update learns from
+    capacity: StepCount = 10_000,  # transitions that the memory holds
+    learning_starts: StepCount = 500,  # environment steps before the first update
+    learning_rate: Positive = 0.003,  # step size of AdamW
+    discount: Share = 0.99,  # what a reward counts if it comes one step later
+    target_rate: Share = 0.01,  # share by which the target network follows at each update
+    epsilon_start: Share = 0.9,  # share of random pushes at first
+    epsilon_end: Share = 0.05,  # and in the end
+    epsilon_decay: Positive = 1_000,  # steps in which the way to the end shrinks by a factor e
+    hidden: Units = 128,  # units of each of the two hidden layers
+    angle_scale: Positive = 5.0,  # factor on the pole's angle before the first layer
+    device: Device = "cpu",  # where torch computes: "cpu", "cuda" or "mps"
+) -> None:
+    """Deep Q-learning: learn what each push is worth, from batches drawn out of a memory."""
+    envs = make_envs(run.env_id, num_envs, seed=run.seed, actions="discrete")
+    collector = StepCollector(envs, steps_per_round)
+    network = QNetwork(hidden, angle_scale).to(device)
+    target = copy.deepcopy(network).requires_grad_(False)
+    optimizer = torch.optim.AdamW(network.parameters(), lr=learning_rate, amsgrad=True, fused=True)
+    memory = ReplayMemory(capacity, device)
+    updates_due = 0.0
+    while run.goes_on(network):
+        epsilon = epsilon_at(run.env_steps, epsilon_start, epsilon_end, epsilon_decay)
+        steps = collector.collect(network, epsilon=epsilon).to(device)  # tensors (T, n, ...)
+        memory.push(transitions(steps, discount))
+        losses = {}
+        if memory.pushed >= learning_starts:
+            updates_due += updates_per_step * steps.env_steps
+        while updates_due >= 1:
+            updates_due -= 1
+            batch = memory.sample(batch_size)
+            losses["loss"] = update(network, optimizer, batch, td_targets(batch, target))
+            soft_update(target, network, target_rate)
+        run.record(steps, **losses)

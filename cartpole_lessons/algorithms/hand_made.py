@@ -16,9 +16,9 @@ from scipy.linalg import solve_discrete_are
 
 from ..environment import make_env, make_envs
 from ..errors import InvalidInput
+from ..hyperparameters import NotNegative, Positive
 from ..policy import Policy, action_function, check_actions
-from ..threads import one_thread
-from ..training import Result, Run
+from ..training import Run, training
 
 # %% ../../notebooks/01_hand_made_policies.ipynb #policy
 FULL_FORCE = 10.0  # N
@@ -59,7 +59,6 @@ def cartpole(env_id: str) -> CartPoleEnv:
     return env
 
 # %% ../../notebooks/01_hand_made_policies.ipynb #simulate
-@one_thread()
 def simulate(
     policy: Policy | Callable, starts: np.ndarray, env_id: str = "CartPole-v1", steps: int = 500
 ) -> np.ndarray:
@@ -128,22 +127,14 @@ def lqr_gains(
     return -np.linalg.solve(force_cost + B.T @ P @ B, B.T @ P @ A)[0]
 
 # %% ../../notebooks/01_hand_made_policies.ipynb #train
+@training("hand_made", max_steps=1)
 def train(
-    seed: int = 0,
+    run: Run,
     *,
-    env_id: str = "CartPole-v1",
-    max_steps: int = 1,
-    progress: bool = False,
-    state_cost: Sequence[float] = (1.0, 1.0, 1.0, 1.0),
-    force_cost: float = 1.0,
-) -> Result:
-    """Compute LQR's rule and evaluate it: no environment step is taken, whatever `max_steps` allows.
-
-    seed: chooses only the episodes of the evaluation.
-    state_cost: of position [1/m²], velocity [s²/m²], angle [1/rad²], angular velocity [s²/rad²];
-    force_cost [1/N²].
-    """
-    with Run("hand_made", **locals()) as run:
-        gains = lqr_gains(*linearised_dynamics(env_id), state_cost, force_cost)
-        run.goes_on(policy_for(env_id, gains))
-    return run.result
+    # of position [1/m²], velocity [s²/m²], angle [1/rad²], angular velocity [s²/rad²]
+    state_cost: tuple[NotNegative, NotNegative, NotNegative, NotNegative] = (1.0, 1.0, 1.0, 1.0),
+    force_cost: Positive = 1.0,  # of the force [1/N²]
+) -> None:
+    """LQR's rule, computed and evaluated: no environment step is taken."""
+    gains = lqr_gains(*linearised_dynamics(run.env_id), state_cost, force_cost)
+    run.goes_on(policy_for(run.env_id, gains))

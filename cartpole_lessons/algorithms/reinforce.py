@@ -15,12 +15,15 @@ from torch import nn
 
 from cartpole_lessons.algorithms.policy_gradient import (
     discounted_returns,
+    log_probs_of,
     normalise,
-    score_function_loss,
+    policy_loss,
 )
 from ..environment import make_env
+from ..hyperparameters import Count, Device, Positive, Share, Units
 from ..policy import Policy
-from ..training import Result, Run
+from ..rollout import Tally
+from ..training import Run, training
 
 # %% ../../notebooks/03_reinforce_with_ignite.ipynb #policy
 class PolicyNetwork(Policy):
@@ -84,8 +87,10 @@ def finish_episode(
     state = engine.state
     rewards = torch.tensor(state.rewards, dtype=torch.float32)[:, None]  # (T, 1)
     advantages = normalise(discounted_returns(rewards, discount)[:, 0])  # (T,)
-    logits = policy(torch.from_numpy(np.stack(state.observations)))  # (T, 2)
-    loss = score_function_loss(logits, torch.from_numpy(np.stack(state.actions)), advantages)
+    observations, actions = map(np.stack, (state.observations, state.actions))
+    logits = policy(torch.from_numpy(observations).to(policy.device))  # (T, 2)
+    log_probs = log_probs_of(logits, torch.from_numpy(actions).to(policy.device))  # (T,)
+    loss = policy_loss(log_probs, advantages.to(policy.device))
     optimizer.zero_grad()
     loss.backward()
     optimizer.step()
@@ -95,14 +100,9 @@ def finish_episode(
 def report(engine: Engine, run: Run, policy: Policy) -> None:
     """Note the episode in the run's history; terminate the engine when the run is over."""
     state = engine.state
-    # However early it ended, the episode was an epoch: trainer.state_dict() counts iterations.
-    state.iteration = state.epoch * state.epoch_length
-    run.record(
-        env_steps=len(state.rewards),
-        returns=[sum(state.rewards)],
-        loss=state.loss,
-        running_reward=state.running_reward,
-    )
+    steps = len(state.rewards)
+    episode = Tally(steps, returns=[sum(state.rewards)], ends=[steps])
+    run.record(episode, loss=state.loss, running_reward=state.running_reward)
     if not run.goes_on(policy):
         engine.terminate()
 
@@ -115,39 +115,28 @@ def log_progress(engine: Engine) -> None:
     )
 
 
+@training("reinforce", max_steps=300_000)
 def train(
-    seed: int = 0,
+    run: Run,
     *,
-    env_id: str = "CartPole-v1",
-    max_steps: int = 300_000,
-    progress: bool = False,
-    resume: bool = False,
-    learning_rate: float = 0.003,
-    discount: float = 0.98,
-    hidden: int = 128,
-    dropout: float = 0.3,
-    angle_scale: float = 5.0,
-    log_interval: int | None = None,
-) -> Result:
-    """Train until an evaluation is perfect and confirmed, or for `max_steps` environment steps.
-
-    Returns the best policy seen, also after Ctrl-C. Same seed, same result.
-    resume: go on where such a training was cut off (see `Run.keep`).
-    discount: 0 to 1, per step; log_interval: print a line after every so many episodes.
-    """
-    with Run("reinforce", **locals()) as run:
-        env = make_env(env_id, seed=seed, actions="discrete")
-        policy = PolicyNetwork(hidden, dropout, angle_scale)
-        optimizer = torch.optim.Adam(policy.parameters(), lr=learning_rate, fused=True)
-        trainer = make_engine(env, policy)
-        trainer.add_event_handler(EPISODE_STARTED, reset_environment, env, policy)
-        trainer.add_event_handler(EPISODE_COMPLETED, update_running_reward)
-        trainer.add_event_handler(EPISODE_COMPLETED, finish_episode, policy, optimizer, discount)
-        if log_interval:
-            trainer.add_event_handler(EPISODE_COMPLETED(every=log_interval), log_progress)
-        trainer.add_event_handler(EPISODE_COMPLETED, report, run, policy)
-        trainer.state_dict_user_keys.append("running_reward")
-        run.keep(env, policy, optimizer, trainer)
-        # An episode has at least one step, so there are never more episodes than steps.
-        trainer.run(max_epochs=max_steps, epoch_length=run.spec.max_episode_steps)
-    return run.result
+    learning_rate: Positive = 0.003,  # step size of Adam
+    discount: Share = 0.98,  # what a reward counts if it comes one step later
+    hidden: Units = 128,  # units of the hidden layer
+    dropout: Share = 0.3,  # share of the hidden units that is left out at each forward pass
+    angle_scale: Positive = 5.0,  # factor on the pole's angle before the first layer
+    log_interval: Count | None = None,  # print a line after every so many episodes; None: never
+    device: Device = "cpu",  # where torch computes: "cpu", "cuda" or "mps"
+) -> None:
+    """REINFORCE, an update after each episode, as handlers of an Ignite engine."""
+    env = make_env(run.env_id, seed=run.seed, actions="discrete")
+    policy = PolicyNetwork(hidden, dropout, angle_scale).to(device)
+    optimizer = torch.optim.Adam(policy.parameters(), lr=learning_rate, fused=True)
+    trainer = make_engine(env, policy)
+    trainer.add_event_handler(EPISODE_STARTED, reset_environment, env, policy)
+    trainer.add_event_handler(EPISODE_COMPLETED, update_running_reward)
+    trainer.add_event_handler(EPISODE_COMPLETED, finish_episode, policy, optimizer, discount)
+    if log_interval:
+        trainer.add_event_handler(EPISODE_COMPLETED(every=log_interval), log_progress)
+    trainer.add_event_handler(EPISODE_COMPLETED, report, run, policy)
+    # An episode has at least one step, so there are never more episodes than steps.
+    trainer.run(max_epochs=run.max_steps, epoch_length=run.spec.max_episode_steps)

@@ -1,10 +1,8 @@
 """Check what a student passes in: each returns the value, or raises one sentence that says what was got and what to pass."""
 
-import inspect
 import math
 import operator
-from collections.abc import Callable, Collection
-from typing import Any
+from collections.abc import Collection
 
 from cartpole_lessons.errors import InvalidInput
 
@@ -41,12 +39,6 @@ def check_choice(name: str, value: str, choices: Collection[str]) -> str:
     if value not in choices:
         raise InvalidInput(f"{name} is {' or '.join(map(repr, choices))}, but got {value!r}.")
     return value
-
-
-def settings_of(train: Callable) -> dict[str, Any]:
-    """{name: default} of what a training can be set to: all keywords of `train` but those that say which run it is, and how it is shown."""
-    parameters = inspect.signature(train).parameters
-    return {name: parameter.default for name, parameter in parameters.items() if name not in ("seed", "progress", "resume")}
 
 
 def _whole_number(value: object) -> int | None:

@@ -11,8 +11,8 @@ from typing import Any
 
 import numpy as np
 
+from cartpole_lessons._support.files import write_file
 from cartpole_lessons.errors import CourseError
-from cartpole_lessons.files import write_file
 from cartpole_lessons.plots import course_style, plot_learning_curves
 from cartpole_lessons.study import RESULTS, StudyError, by_row, load_lesson, nameless, read_results, read_study, readable, summarise
 from cartpole_lessons.video import record

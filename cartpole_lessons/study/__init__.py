@@ -38,12 +38,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from cartpole_lessons import __version__
-from cartpole_lessons.checks import check_choice, check_count, check_seed, settings_of
+from cartpole_lessons._support.checks import check_choice, check_count, check_seed, settings_of
+from cartpole_lessons._support.files import write_file
+from cartpole_lessons._support.threads import one_thread
 from cartpole_lessons.display import bars_are_seen
 from cartpole_lessons.environment import env_spec
 from cartpole_lessons.errors import CourseError, InvalidInput, MissingDependency, RecordingError
-from cartpole_lessons.files import write_file
-from cartpole_lessons.threads import one_thread
 
 if TYPE_CHECKING:
     import distributed

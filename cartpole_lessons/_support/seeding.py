@@ -1,0 +1,54 @@
+"""Randomness in one place: derive seeds from one, and leave the global generators as they were found."""
+
+import contextlib
+import random
+import threading
+from collections.abc import Iterator
+from zlib import crc32
+
+import numpy as np
+import torch
+
+from cartpole_lessons._support.checks import check_seed
+from cartpole_lessons._support.interrupts import HeldInterrupts
+
+#: There is one of each global generator, so of all threads one at a time may seed them and draw.
+_one_at_a_time = threading.RLock()
+
+
+def derive_seed(seed: int, *purpose: str | int) -> int:
+    """A seed for one purpose, independent of those for other purposes.
+
+    Two generators that start from the *same* number draw the same numbers: an action space seeded like its environment would
+    push in step with the starting states. `SeedSequence` hashes the purpose in, so the streams have nothing in common.
+    """
+    words = [crc32(word.encode()) if isinstance(word, str) else word for word in purpose]
+    return int(np.random.SeedSequence([check_seed(seed), *words]).generate_state(1)[0])
+
+
+@contextlib.contextmanager
+def seeded(seed: int) -> Iterator[None]:
+    """Inside the block Python, NumPy and torch draw from `seed`; afterwards their global states are as they were before.
+
+    Other threads that come to such a block wait until this one is over.
+    """
+    seed = check_seed(seed)
+    with _one_at_a_time:
+        # Asking an uninitialised GPU for its state would start it, which takes seconds: where it is not in use there is nothing to keep.
+        cuda = torch.cuda.get_rng_state_all() if torch.cuda.is_initialized() else None
+        mps = torch.mps.get_rng_state() if torch.backends.mps.is_available() else None
+        before = random.getstate(), np.random.get_state(), torch.get_rng_state()
+        try:
+            random.seed(seed)
+            np.random.seed(seed)
+            torch.manual_seed(seed)
+            yield
+        finally:
+            with HeldInterrupts():  # all of them go back, or none
+                random.setstate(before[0])
+                np.random.set_state(before[1])
+                torch.set_rng_state(before[2])
+                if cuda is not None:
+                    torch.cuda.set_rng_state_all(cuda)
+                if mps is not None:
+                    torch.mps.set_rng_state(mps)

@@ -1,0 +1,124 @@
+"""What is seen of a training while it runs: a bar over the environment steps and, in a notebook, the live plot below it."""
+
+import base64
+import contextlib
+import io
+import time
+import warnings
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from cartpole_lessons.display import bars_are_seen, in_notebook, somebody_is_watching
+from cartpole_lessons.errors import in_short
+from cartpole_lessons.history import History
+from cartpole_lessons.plots import course_style, plot_durations
+
+
+class Progress:
+    """The bar and the plot of one training. What goes wrong in them is one warning, and costs nothing else."""
+
+    def __init__(self, title: str, total: int) -> None:
+        self.parts: list[Bar | LivePlot] = []
+        with self._parts_may_fail():
+            self.parts += [Bar(title, total)] if bars_are_seen() else []
+            self.parts += [LivePlot(title)]
+
+    def update(self, env_steps: int, history: History) -> None:
+        """Show how far the training has come."""
+        with self._parts_may_fail():
+            for part in self.parts:
+                part.update(env_steps, history)
+
+    def close(self, history: History, *, solved: bool) -> None:
+        """Show how it ended."""
+        with self._parts_may_fail():
+            for part in self.parts:
+                part.close(history, solved=solved)
+
+    @contextlib.contextmanager
+    def _parts_may_fail(self) -> Iterator[None]:
+        try:
+            yield
+        except Exception as error:
+            self.parts.clear()
+            warnings.warn(f"The progress of a training cannot be shown ({in_short(error)}); it goes on without.", stacklevel=4)
+
+
+class Bar:
+    """A bar over the environment steps, with the mean return of the last episodes."""
+
+    def __init__(self, title: str, total: int) -> None:
+        from tqdm.auto import tqdm
+
+        self.bar = tqdm(total=total, desc=title, unit=" steps", unit_scale=True, leave=True)
+
+    def update(self, env_steps: int, history: History) -> None:
+        """Move it to `env_steps`."""
+        recent = history.episode_returns[-100:]
+        mean = sum(recent) / max(len(recent), 1)
+        # Short, because the words leave the bar what is left of the line: in JupyterLab, beside its files, that was nothing.
+        self.bar.set_postfix_str(f"mean return {mean:.0f}", refresh=False)
+        self.bar.update(env_steps - self.bar.n)
+
+    def close(self, history: History, *, solved: bool) -> None:
+        """Leave it as it is, and complete where the training ended before its steps were used up because it was solved."""
+        # Only `reset` tells the widget of a notebook, and it forgets how far the run had come and since when.
+        if solved:
+            steps, started = self.bar.n, self.bar.start_t
+            self.bar.reset(total=steps)
+            self.bar.n, self.bar.start_t = steps, started
+        self.bar.refresh()
+        self.bar.close()
+
+
+class LivePlot:
+    """The duration plot of a running training: one picture in the notebook that is replaced in place, never a second one.
+
+    In a notebook that nobody watches (nbval, nbconvert) it is drawn once, at the end. Outside notebooks it does nothing.
+    """
+
+    def __init__(self, title: str, seconds_between: float = 0.4) -> None:
+        self.title = title
+        self.seconds_between = seconds_between
+        self._handle = None
+        self._last_drawn = time.monotonic()
+
+    def update(self, env_steps: int, history: History) -> None:
+        """Redraw if somebody is watching and the last drawing is old enough."""
+        if somebody_is_watching() and time.monotonic() - self._last_drawn >= self.seconds_between:
+            self._show(history)
+            self._last_drawn = time.monotonic()
+
+    def close(self, history: History, *, solved: bool) -> None:
+        """Draw the whole history."""
+        if in_notebook():
+            self._show(history)
+
+    def _show(self, history: History) -> None:
+        from IPython.display import display
+        from matplotlib.figure import Figure
+
+        with course_style():
+            # A Figure of its own, outside pyplot: nothing is left open when the cell is interrupted.
+            figure = Figure(figsize=(7, 3))
+            plot_durations(history.episode_returns, ax=figure.add_subplot(), title=self.title)
+            png = io.BytesIO()
+            figure.savefig(png, format="png", dpi=100)
+        best = max(history.episode_returns, default=0)
+        text = f"{self.title}: {len(history.episode_returns)} episodes, the longest {best:.0f} steps"
+        picture = _Picture(png.getvalue(), text)
+        if self._handle is None:
+            self._handle = display(picture, display_id=True)
+        else:
+            self._handle.update(picture)
+
+
+@dataclass(frozen=True)
+class _Picture:
+    """A PNG with a text for screen readers; IPython's own Image takes none in IPython 7, which Colab has."""
+
+    data: bytes
+    alt: str
+
+    def _repr_mimebundle_(self, include: object = None, exclude: object = None) -> tuple[dict[str, str], dict[str, dict]]:
+        return {"image/png": base64.b64encode(self.data).decode(), "text/plain": self.alt}, {"image/png": {"alt": self.alt}}
