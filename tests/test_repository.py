@@ -7,18 +7,21 @@ import subprocess
 import sys
 import tomllib
 import zipfile
+from graphlib import TopologicalSorter
 from pathlib import Path
 
 import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
 PYPROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+PACKAGE = ROOT / "cartpole_lessons"
+#: As CONTRIBUTING says it. What stands in one folder stands on one floor.
 FLOORS = {
-    0: ["environment", "continuous", "display", "checks", "errors", "files", "interrupts", "seeding", "threads"],
-    1: ["policy", "rollout", "evaluation", "checkpoints", "states", "video", "plots", "play"],
-    2: ["training", "exercises"],
-    3: ["algorithms", "study"],
-    4: ["__main__", "cli", "doctor", "report"],
+    0: ["_support", "errors", "hyperparameters", "display", "continuous", "environment"],
+    1: ["policy", "rollout", "evaluation", "checkpoints", "video", "plots"],
+    2: ["history", "progress", "training"],
+    3: ["algorithms", "lessons", "study"],
+    4: ["doctor", "cli", "__main__"],
 }
 FLOOR_OF = {module: floor for floor, modules in FLOORS.items() for module in modules}
 
@@ -106,32 +109,53 @@ def test_core_needs_neither_pygame_nor_gymnasiums_extra():
     assert [requirement for requirement in core if "[" in requirement or "pygame" in requirement] == []
 
 
-def test_imports_run_down_the_floors():
-    package = ROOT / "cartpole_lessons"
-    upward = []
-    for path in package.rglob("*.py"):
-        module = path.relative_to(package).parts[0].removesuffix(".py")
-        if module == "__init__":
+def modules():
+    """{dotted name below the package: its file}; an `__init__` is named as its folder, the package's own is left out."""
+    paths = {path.relative_to(PACKAGE).with_suffix("").parts: path for path in PACKAGE.rglob("*.py")}
+    return {".".join(parts[:-1] if parts[-1] == "__init__" else parts): path for parts, path in paths.items() if parts != ("__init__",)}
+
+
+def imports_of(module, path):
+    """Names of the package's modules that the code of `module` imports, wherever in it; those that only type checkers import left out."""
+    known, found = modules(), set()
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    only_for_types = [node for node in ast.walk(tree) if isinstance(node, ast.If) and getattr(node.test, "id", "") == "TYPE_CHECKING"]
+    skipped = {node for guard in only_for_types for node in ast.walk(guard)}
+    package = ["cartpole_lessons", *module.split(".")][: None if path.name == "__init__.py" else -1]
+    for node in ast.walk(tree):
+        if node in skipped:
             continue
-        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-            target = None
-            if isinstance(node, ast.ImportFrom) and node.module:
-                folder = path.parent if node.level == 1 else package
-                absolute = [*folder.relative_to(package).parts, *node.module.split(".")] if node.level else node.module.split(".")[1:]
-                target = ".".join(absolute) if node.level or node.module.startswith("cartpole_lessons.") else None
-            if target and FLOOR_OF[target.split(".")[0]] > FLOOR_OF[module] and not _only_for_types(path, node):
-                upward.append(f"{path.name} imports {target}")
+        if isinstance(node, ast.Import):
+            names = [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            base = (
+                ".".join(package[: len(package) + 1 - node.level] + ([node.module] if node.module else [])) if node.level else node.module
+            )
+            names = [base, *(f"{base}.{alias.name}" for alias in node.names)]
+        else:
+            continue
+        found |= {name.removeprefix("cartpole_lessons.") for name in names} & set(known)
+    return found - {module}
+
+
+def test_every_module_has_a_floor_and_every_floor_is_there():
+    assert set(FLOOR_OF) == {name.split(".")[0] for name in modules()}
+
+
+def test_imports_run_down_the_floors():
+    upward = [
+        f"{module} imports {target}"
+        for module, path in modules().items()
+        for target in imports_of(module, path)
+        if FLOOR_OF[target.split(".")[0]] > FLOOR_OF[module.split(".")[0]]
+    ]
     assert upward == []
 
 
-def _only_for_types(path, node):
-    """True for an import below `if TYPE_CHECKING:`, which never runs."""
-    guarded = [
-        branch
-        for branch in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
-        if isinstance(branch, ast.If) and getattr(branch.test, "id", "") == "TYPE_CHECKING"
-    ]
-    return any(branch.lineno < node.lineno <= branch.end_lineno for branch in guarded)
+def test_no_two_modules_import_each_other_by_any_way_round():
+    # That a package's `__init__` names what is in it is no circle: its modules do not import from it.
+    graph = {module: imports_of(module, path) for module, path in modules().items()}
+    TopologicalSorter(graph).prepare()  # raises CycleError, which names the circle
 
 
 @pytest.fixture(scope="module")

@@ -1,16 +1,17 @@
 """Execute lessons at their real settings: `make run`, or with --in-place to renew the outputs that are committed.
 
-Without --in-place everything lands in build/lessons/: the executed notebook, an HTML page and the films of each lesson, and a table on
-screen. Exit status 1 when a lesson fails or leaves an agent unsolved.
+Without --in-place everything lands in build/lessons/: the executed notebook, an HTML page and the films of each lesson, each as soon as it
+is done, an index page, and a table on screen. Exit status 1 when a lesson fails or leaves an agent unsolved, 130 after Ctrl-C.
 """
 
 import argparse
 import base64
+import contextlib
 import os
 import re
 import shutil
+import signal
 import sys
-import tempfile
 import time
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
@@ -18,15 +19,18 @@ from pathlib import Path
 import jupyter_server_mathjax
 import nbformat
 from nbclient import NotebookClient
-from nbclient.exceptions import CellExecutionError
+from nbclient.exceptions import CellExecutionError, DeadKernelError
 from nbconvert import HTMLExporter
 
 from cartpole_lessons._support.files import atomic_write
-from cartpole_lessons.training import RESULT_MIME
+from cartpole_lessons.history import RESULT_MIME
 from notebooks import read_notebook
 
 ROOT = Path(__file__).resolve().parent.parent
 BUILD = ROOT / "build" / "lessons"
+#: Where lessons run, a folder for each of these processes. One whose process is gone was left by a run that was killed.
+WORKSHOPS = ROOT / "build" / "running"
+WORKSHOP = WORKSHOPS / str(os.getpid())
 MATHJAX = "mathjax"  # folder beside the pages
 # The fonts that the package brings; MathJax looks for others first.
 MATHJAX_FONTS = """MathJax.Hub.Config({"HTML-CSS": {availableFonts: [], webFont: "STIX-Web"}});
@@ -43,25 +47,63 @@ def find_lessons(names: list[str]) -> list[Path]:
     return chosen
 
 
-def execute(lesson: Path) -> tuple[nbformat.NotebookNode, float, str | None]:
-    """Run every cell in a fresh kernel and an empty folder; return the notebook, the seconds, and the first error's message."""
+def execute(lesson: Path, clients: list[NotebookClient]) -> tuple[nbformat.NotebookNode, float, str | None]:
+    """Run every cell in a fresh kernel and an empty folder; return the notebook, the seconds, and the first error's message.
+
+    Its client joins `clients`, so that Ctrl-C finds its kernel.
+    """
     notebook = read_notebook(lesson)
-    with tempfile.TemporaryDirectory(prefix="lesson-") as folder:
-        client = NotebookClient(
-            notebook,
-            timeout=600,
-            # The kernel otherwise greets the terminal with remarks on its transport.
-            extra_arguments=["--log-level=ERROR"],
-            record_timing=False,
-            coalesce_streams=True,
-            resources={"metadata": {"path": folder}},
-        )
-        started = time.perf_counter()
-        try:
-            client.execute()
-        except CellExecutionError as error:
-            return notebook, time.perf_counter() - started, f"{error.ename}: {error.evalue}"
-    return notebook, time.perf_counter() - started, None
+    folder = WORKSHOP / lesson.stem
+    folder.mkdir(parents=True)
+    client = NotebookClient(
+        notebook,
+        timeout=600,
+        # The kernel otherwise greets the terminal with remarks on its transport.
+        extra_arguments=["--log-level=ERROR"],
+        record_timing=False,
+        coalesce_streams=True,
+        resources={"metadata": {"path": str(folder)}},
+    )
+    clients.append(client)
+    started = time.perf_counter()
+    error = None
+    try:
+        client.execute(env=os.environ | {"TMPDIR": str(folder)})  # what a kernel leaves there when it is killed goes with the folder
+    except CellExecutionError as failed:
+        error = f"{failed.ename}: {failed.evalue}"
+    except DeadKernelError:
+        error = "its kernel died"
+    seconds = time.perf_counter() - started
+    shutil.rmtree(folder, ignore_errors=True)
+    return notebook, seconds, error
+
+
+def kill_kernels(clients: list[NotebookClient]) -> None:
+    """End every kernel at once: after Ctrl-C nobody wants to wait for their cells."""
+    for client in clients:
+        pid = getattr(getattr(client.km, "provisioner", None), "pid", None)
+        if pid is not None:
+            with contextlib.suppress(OSError):
+                os.kill(pid, signal.SIGTERM if sys.platform == "win32" else signal.SIGKILL)
+
+
+def clear_what_killed_runs_left() -> None:
+    """Folders of runs whose process is gone, and files beside the lessons that such a run had not yet finished."""
+    for folder in WORKSHOPS.glob("*"):
+        if not _is_running(int(folder.name)):
+            shutil.rmtree(folder, ignore_errors=True)
+    for half in [*(ROOT / "notebooks").glob(".[0-9]*.ipynb.*"), *BUILD.glob(".[0-9]*.*.*"), *BUILD.glob(".index.html.*")]:
+        half.unlink(missing_ok=True)
+
+
+def _is_running(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except OSError:
+        return True
+    return True
 
 
 def results_of(notebook: nbformat.NotebookNode) -> list[dict]:
@@ -71,19 +113,38 @@ def results_of(notebook: nbformat.NotebookNode) -> list[dict]:
 
 
 def save_outputs(notebook: nbformat.NotebookNode, lesson: Path) -> Path:
-    """Write executed notebook, HTML page and films; return the page."""
-    BUILD.mkdir(parents=True, exist_ok=True)
-    nbformat.write(notebook, BUILD / lesson.name)
-    page = BUILD / f"{lesson.stem}.html"
+    """Write executed notebook, HTML page and films, each whole or not at all; return the page."""
+    _write(BUILD / lesson.name, nbformat.writes(notebook).encode())
     # A page otherwise asks the network for MathJax, and for RequireJS, which nothing in it uses.
     exporter = HTMLExporter(mathjax_url=f"{MATHJAX}/MathJax.js?config=TeX-AMS-MML_HTMLorMML-full,Safe,local/fonts", require_js_url="")
     html, _ = exporter.from_notebook_node(notebook, resources={"metadata": {"name": lesson.stem}})
-    page.write_text(html, encoding="utf-8")
+    page = BUILD / f"{lesson.stem}.html"
+    _write(page, re.sub(r'href="(\d\d_\w+)\.ipynb"', r'href="\1.html"', html).encode())
     films = re.findall(r'aria-label="([^"]*)"><source src="data:video/mp4;base64,([^"]*)"', "".join(_html_outputs(notebook)))
     for number, (label, data) in enumerate(films, start=1):
         words = re.sub(r"[^a-z0-9]+", "-", label.lower()).strip("-")[:40]
-        (BUILD / f"{lesson.stem}-film{number}-{words}.mp4").write_bytes(base64.b64decode(data))
+        _write(BUILD / f"{lesson.stem}-film{number}-{words}.mp4", base64.b64decode(data))
     return page
+
+
+def save_index(lessons: list[Path]) -> Path:
+    """A page with a link to each lesson's page that is there."""
+    pages = [BUILD / f"{lesson.stem}.html" for lesson in lessons]
+    links = "".join(f'<li><a href="{page.name}">{page.stem.replace("_", " ")}</a></li>\n' for page in pages if page.exists())
+    head = (
+        '<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">'
+    )
+    style = "<style>:root { color-scheme: light dark; } body { font: 18px/1.8 system-ui, sans-serif; margin: 2rem; }</style>"
+    _write(
+        BUILD / "index.html",
+        f"{head}<title>CartPole lessons</title>{style}</head><body><h1>CartPole lessons</h1><ul>{links}</ul></body></html>\n".encode(),
+    )
+    return BUILD / "index.html"
+
+
+def _write(path: Path, content: bytes) -> None:
+    with atomic_write(path) as file:
+        file.write(content)
 
 
 def copy_mathjax() -> None:
@@ -114,6 +175,15 @@ def clean(notebook: nbformat.NotebookNode, seconds: float) -> nbformat.NotebookN
     return notebook
 
 
+def save(notebook: nbformat.NotebookNode, seconds: float, error: str | None, lesson: Path, in_place: bool) -> Path:
+    """Put an executed lesson where it belongs; return the file to open."""
+    if not in_place:
+        return save_outputs(notebook, lesson)
+    if error is None:
+        _write(lesson, f"{nbformat.writes(clean(notebook, seconds))}\n".encode())
+    return lesson
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("lessons", nargs="*", help="lessons to run, for example 02 (default: all)")
@@ -124,27 +194,38 @@ def main() -> int:
     lessons = find_lessons(arguments.lessons)
     # Outputs that are committed hold measured seconds, so there one lesson has the machine to itself.
     jobs = 1 if arguments.in_place else min(arguments.jobs, len(lessons))
+    clear_what_killed_runs_left()
     if not arguments.in_place:
         copy_mathjax()
-    print(f"{len(lessons)} lessons, {jobs} at a time:", flush=True)
-    rows, good = {}, True
+    print(f"{len(lessons)} lessons, {jobs} at a time; Ctrl-C stops them:", flush=True)
+    rows, good, clients = {}, True, []
     # Threads, not processes: within one process the kernels cannot be given the same ports.
-    with ThreadPoolExecutor(jobs) as pool:
-        running = {pool.submit(execute, lesson): lesson for lesson in lessons}
+    pool = ThreadPoolExecutor(jobs)
+    try:
+        running = {pool.submit(execute, lesson, clients): lesson for lesson in lessons}
         for done in as_completed(running):
             lesson = running[done]
-            notebook, seconds, error = done.result()
+            try:
+                notebook, seconds, error = done.result()
+                page = save(notebook, seconds, error, lesson, arguments.in_place)
+            except OSError as failed:  # a full disk, say: it costs this lesson, and not the others
+                notebook, seconds, page = nbformat.v4.new_notebook(), 0.0, lesson
+                error = f"cannot be written ({failed.strerror or failed})"
             results = results_of(notebook)
             good = good and error is None and all(result["solved"] for result in results)
-            print(f"  {lesson.stem:<28}{seconds:6.1f} s  {error or 'done'}", flush=True)
-            if arguments.in_place and error is None:
-                with atomic_write(lesson) as file:
-                    file.write(f"{nbformat.writes(clean(notebook, seconds))}\n".encode())
-            page = lesson if arguments.in_place else save_outputs(notebook, lesson)
+            print(f"  {lesson.stem:<28}{seconds:6.1f} s  {error or 'done'}  {page.relative_to(ROOT)}", flush=True)
             solved = "failed" if error else f"{sum(result['solved'] for result in results)} of {len(results)}" if results else "-"
             steps = f"{results[-1]['env_steps']:,}" if results else "-"
             mean = f"{results[-1]['mean_return']:.1f}" if results else "-"
             rows[lesson] = (lesson.stem, f"{seconds:.1f}", solved, steps, mean, str(page.relative_to(ROOT)))
+        if not arguments.in_place:
+            save_index(find_lessons([]))
+    except KeyboardInterrupt:
+        kill_kernels(clients)
+        shutil.rmtree(WORKSHOP, ignore_errors=True)
+        print(f"\nStopped by you after {len(rows)} of {len(lessons)} lessons; their pages are in {BUILD.relative_to(ROOT)}.", flush=True)
+        os._exit(130)  # the threads still wait for kernels that are gone
+    shutil.rmtree(WORKSHOP, ignore_errors=True)
 
     header = ("lesson", "seconds", "solved", "env steps", "mean of 100", "page to open")
     widths = [max(len(row[column]) for row in [header, *rows.values()]) for column in range(len(header))]
