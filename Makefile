@@ -16,7 +16,7 @@ lab: .venv/ready  ## open the lessons in JupyterLab
 	$(BIN)/jupyter lab notebooks
 
 test: lint  ## lint, the package's tests, the export check, and every notebook
-	$(BIN)/python -m pytest tests -q -n 2 --dist loadfile --cov --cov-report=term --cov-fail-under=90
+	$(BIN)/python -m pytest tests -q -n 2 --dist loadfile --durations=10 --durations-min=0.5 --cov --cov-report=term --cov-fail-under=90
 	# Without --cov: nbval would trace the lessons as well, and they run as they are taught.
 	$(BIN)/python -m pytest notebooks -q --nbval-lax --nbval-current-env --nbval-cell-timeout=300 -n 2 --dist loadfile
 
@@ -51,7 +51,7 @@ outputs: .venv/ready  ## execute the lessons and write their outputs into notebo
 	$(BIN)/python tools/run_lessons.py --in-place
 
 study: .venv/ready  ## train every algorithm on seeds 0-99, resumable; figures into cartpole_lessons/results/ and docs/
-	$(BIN)/python benchmarks/study.py
+	$(BIN)/python benchmarks/measure.py
 
 bench: .venv/ready  ## what has to be quick, against its bar: imports, environment, replay memory, every lesson together
 	$(BIN)/python benchmarks/starting.py

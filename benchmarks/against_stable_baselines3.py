@@ -5,25 +5,27 @@
 
 Both sides train inside the same `training.Run`: the same evaluations of 100 episodes every 1,000 steps, the same confirmation, one torch
 thread. Stable-Baselines3 runs with the settings that its RL Zoo publishes for CartPole-v1. A ratio is taken per seed, one run
-directly after the other, and its median is printed: above 1, the course needs less. `make study` runs this too, and publishes it.
+directly after the other, and its median is printed: above 1, the course needs less. `make study` runs this too, with --publish.
 """
 
 import argparse
 import json
 import statistics
 import sys
-from importlib import import_module, metadata
-from importlib.util import find_spec
+from importlib import metadata
 from pathlib import Path
 
 import torch
 from joblib import Parallel, delayed
 from tqdm import tqdm
 
-from cartpole_lessons._support.files import atomic_write
+from cartpole_lessons._support.files import write_file
+from cartpole_lessons.history import Result
+from cartpole_lessons.lessons import lessons, load_lesson
 from cartpole_lessons.policy import Policy
-from cartpole_lessons.study import lesson_code, machine, nameless
-from cartpole_lessons.training import Result, Run
+from cartpole_lessons.rollout import Tally
+from cartpole_lessons.study import RESULTS, lesson_code, machine, nameless
+from cartpole_lessons.training import Run
 
 try:
     import stable_baselines3
@@ -33,6 +35,7 @@ except ImportError:
     sys.exit("This comparison needs Stable-Baselines3: run `pip install -e '.[compare]'`.")
 
 MAX_STEPS = 200_000
+SEEDS = 20
 FOLDER = Path(__file__).resolve().parent.parent / "build" / "study" / "against_stable_baselines3"
 
 #: Our module -> (their algorithm, number of environments, their settings for CartPole-v1 in RL Zoo 3).
@@ -94,14 +97,15 @@ class StopLikeTheCourse(BaseCallback):
 
     def _on_step(self) -> bool:
         ended = [info["episode"]["r"] for info in self.locals["infos"] if "episode" in info]
-        self.run.record(env_steps=self.training_env.num_envs, returns=ended)
+        steps = self.training_env.num_envs
+        self.run.record(Tally(steps, returns=ended, ends=[steps] * len(ended)))
         return self.run.goes_on(self.policy)
 
 
 def train_theirs(name: str, seed: int) -> Result:
     """Train Stable-Baselines3's algorithm `name` until the course's rule stops it."""
     algorithm, num_envs, settings = PAIRS[name]
-    with Run(f"SB3 {algorithm}", seed=seed, env_id="CartPole-v1", max_steps=MAX_STEPS, progress=False) as run:
+    with Run(f"SB3 {algorithm}", seed=seed, max_steps=MAX_STEPS) as run:
         envs = make_vec_env("CartPole-v1", n_envs=num_envs, seed=seed)
         model = getattr(stable_baselines3, algorithm)("MlpPolicy", envs, seed=seed, device="cpu", **settings)
         policy = TheirPolicy(model.policy)
@@ -117,7 +121,7 @@ def figures(result: Result) -> dict:
 
 def compared() -> list[str]:
     """The pairs whose lesson is there."""
-    return [name for name in PAIRS if find_spec(f"cartpole_lessons.algorithms.{name}")]
+    return [name for name in PAIRS if name in lessons()]
 
 
 def compare_seed(made_by: dict, seed: int, folder: Path) -> dict:
@@ -125,12 +129,9 @@ def compare_seed(made_by: dict, seed: int, folder: Path) -> dict:
     path = folder / f"{made_by['lesson']}-seed{seed}.json"
     kept = json.loads(path.read_text()) if path.exists() else {}
     if {key: kept.get(key) for key in made_by} != made_by:
-        train_ours = import_module(f"cartpole_lessons.algorithms.{made_by['lesson']}").train
-        train_ours(seed=0, max_steps=1)  # a process's first use of an optimizer imports a second's worth of torch
-        ours = figures(train_ours(seed=seed, max_steps=MAX_STEPS))
+        ours = figures(load_lesson(made_by["lesson"]).train(seed=seed, max_steps=MAX_STEPS))
         kept = made_by | {"run": {"seed": seed, "ours": ours, "theirs": figures(train_theirs(made_by["lesson"], seed))}}
-        with atomic_write(path) as file:
-            file.write(json.dumps(kept).encode())
+        write_file(path, json.dumps(kept).encode(), "The comparison")
     return kept["run"]
 
 
@@ -175,19 +176,27 @@ def table(pairs: list[dict]) -> str:
 def publish(pairs: list[dict], folder: Path) -> None:
     """Write the figures to `folder`/against_stable_baselines3.json, from where the README takes them."""
     here = nameless(machine()) | {"stable_baselines3": metadata.version("stable_baselines3")}
-    with atomic_write(folder / "against_stable_baselines3.json") as file:
-        file.write(json.dumps({"machine": here, "pairs": pairs}).replace('{"seed"', '\n{"seed"').encode() + b"\n")
+    text = json.dumps({"machine": here, "pairs": pairs}).replace('{"seed"', '\n{"seed"') + "\n"
+    write_file(folder / "against_stable_baselines3.json", text.encode(), "The comparison")
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("algorithms", nargs="*", metavar="ALGORITHM", help=f"which of {', '.join(compared())} (default: all)")
-    parser.add_argument("--seeds", type=int, default=20, help="seeds 0 to SEEDS-1 (default: 20)")
+    parser.add_argument("--seeds", type=int, default=SEEDS, help=f"seeds 0 to SEEDS-1 (default: {SEEDS})")
     parser.add_argument("--folder", type=Path, default=FOLDER, help="where every seed leaves its file")
+    parser.add_argument(
+        "--publish", action="store_true", help=f"write the figures to cartpole_lessons/results/; of all and {SEEDS} seeds only"
+    )
     arguments = parser.parse_args()
     if set(arguments.algorithms) - set(compared()) or arguments.seeds < 1:
         parser.error(f"algorithms are {', '.join(compared())}, and --seeds is at least 1")
-    print(table(compare(arguments.seeds, arguments.folder, arguments.algorithms)))
+    if arguments.publish and (arguments.algorithms or arguments.seeds != SEEDS):
+        parser.error(f"what is published is all algorithms on {SEEDS} seeds")
+    pairs = compare(arguments.seeds, arguments.folder, arguments.algorithms)
+    print(table(pairs))
+    if arguments.publish:
+        publish(pairs, RESULTS)
     return 0
 
 

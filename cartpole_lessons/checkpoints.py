@@ -13,14 +13,15 @@ import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, get_type_hints
 
 import numpy as np
 import torch
 
 from cartpole_lessons._support.files import atomic_write
 from cartpole_lessons._support.seeding import seeded
-from cartpole_lessons.errors import CheckpointError, in_short
+from cartpole_lessons.errors import CheckpointError, InvalidInput, in_short
+from cartpole_lessons.hyperparameters import check_value
 from cartpole_lessons.policy import Policy
 
 FORMAT = "cartpole-lessons checkpoint 2"
@@ -127,13 +128,16 @@ def policy_from(checkpoint: Checkpoint, policy_class: type[Policy]) -> Policy:
     module = checkpoint.policy.rpartition(".")[0]
     if policy_name(policy_class, module) != checkpoint.policy:
         raise CheckpointError(f"{checkpoint.path} holds a {checkpoint.policy}, not a {policy_name(policy_class)}: pass that class.")
-    named = inspect.signature(policy_class).parameters
-    keywords = {name: value for name, value in checkpoint.hyperparameters.items() if name in named}
+    named, kinds = inspect.signature(policy_class).parameters, get_type_hints(policy_class.__init__, include_extras=True)
+    given = {name: value for name, value in checkpoint.hyperparameters.items() if name in named}
     try:
+        keywords = {name: check_value(name, value, kinds.get(name, Any)) for name, value in given.items()}
         with seeded(0):  # a new network draws its first weights
             _check_shapes(policy_class, keywords, checkpoint.weights)
             policy = policy_class(**keywords)
         policy.load_state_dict(checkpoint.weights)
+    except InvalidInput as error:
+        raise CheckpointError(f"{checkpoint.path} cannot be used, because {error}") from None
     except (RuntimeError, TypeError, ValueError):
         raise CheckpointError(
             f"The weights in {checkpoint.path} (lesson {checkpoint.lesson!r}) do not fit {policy_class.__name__}: "

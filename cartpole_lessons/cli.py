@@ -4,26 +4,23 @@ It only reads arguments and prints; the work is done by the modules below it. Th
 imports what it needs: `--help` and `list` answer at once.
 """
 
-import ast
-import inspect
-import math
 import os
-import pkgutil
 import re
 import sys
 import tempfile
-from collections.abc import Callable, Iterable
-from importlib import import_module
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, get_origin
 
 import typer
 from rich.console import Console
 from rich.table import Column, Table
 
-import cartpole_lessons.algorithms
-from cartpole_lessons._support.checks import settings_of
-from cartpole_lessons.errors import CheckpointError, CourseError, InvalidInput, MissingDependency, NoDisplay, RecordingError
+from cartpole_lessons import __version__
+from cartpole_lessons._support.checks import shown
+from cartpole_lessons.errors import CheckpointError, CourseError, InvalidInput, NoDisplay, RecordingError, in_short
+from cartpole_lessons.hyperparameters import OF_EVERY_TRAINING, check_known, describe_kind, explained, kind_of, parse_value, settings_of
+from cartpole_lessons.lessons import lessons, load_lesson, policy_in
 
 if TYPE_CHECKING:
     from cartpole_lessons.checkpoints import Checkpoint
@@ -38,8 +35,6 @@ app = typer.Typer(
     epilog="Exit codes: 0 solved or done, 1 not solved or failed, 2 wrong use. `COMMAND --help` shows examples.",
 )
 
-#: Packages whose module has another name.
-PACKAGES = {"ignite": "pytorch-ignite"}
 #: More than this is a typing error.
 MOST_SEEDS = 100_000
 
@@ -49,135 +44,70 @@ def _examples(*lines: str) -> str:
     return "\n\n".join(["Examples:", *(f"  cartpole-lessons {line}" for line in lines)])
 
 
-# The lessons --------------------------------------------------------------------------------------------------------------------
-
-
-def lessons() -> dict[str, str]:
-    """Name of every lesson that can be trained -> the sentence that says what it is; read without importing torch."""
-    folder = Path(cartpole_lessons.algorithms.__path__[0])
-    found = {}
-    for module in pkgutil.iter_modules([str(folder)]):
-        tree = ast.parse((folder / f"{module.name}.py").read_text(encoding="utf-8"))
-        if any(isinstance(node, ast.FunctionDef) and node.name == "train" for node in tree.body):
-            found[module.name] = (ast.get_docstring(tree) or "").split("\n")[0]
-    return found
-
-
-def algorithm(lesson: str) -> Any:
-    """The module of `lesson`; `InvalidInput` names the lessons there are, `MissingDependency` the package it lacks."""
-    if lesson not in lessons():
-        raise InvalidInput(f"There is no lesson {lesson!r}: the lessons to train are {', '.join(lessons())}.")
-    try:
-        return import_module(f"cartpole_lessons.algorithms.{lesson}")
-    except ModuleNotFoundError as error:
-        module = (error.name or "").partition(".")[0]
-        package = PACKAGES.get(module, module)
-        raise MissingDependency(f"The lesson {lesson} needs {package}, which is not installed: run `pip install {package}`.") from None
-
-
-def open_checkpoint(path: Path) -> "tuple[Checkpoint, Policy]":
-    """What `path` says about itself, and its policy: rebuilt as the class, among those of the lesson's module, that its weights fit."""
-    from cartpole_lessons.checkpoints import load_checkpoint, load_policy
-    from cartpole_lessons.policy import Policy
-
-    if not path.is_file():
-        raise InvalidInput(f"There is no checkpoint {path}: `cartpole-lessons train LESSON` writes one.")
-    checkpoint = load_checkpoint(path)
-    if checkpoint.lesson not in lessons():
-        raise CheckpointError(
-            f"{path} was saved by {checkpoint.lesson!r}, which this version does not have: its lessons are {', '.join(lessons())}."
-        )
-    module = algorithm(checkpoint.lesson)
-    own = [kind for _, kind in inspect.getmembers(module, inspect.isclass) if kind.__module__ == module.__name__]
-    misfit = CheckpointError(f"The lesson {checkpoint.lesson!r} has no policy that {path} could be: train it again.")
-    for kind in own:
-        if issubclass(kind, Policy):
-            try:
-                return checkpoint, load_policy(path, kind)
-            except CheckpointError as error:
-                misfit = error
-    raise misfit
-
-
-# Hyperparameters ----------------------------------------------------------------------------------------------------------------
-
-
 def parse_settings(train: Callable, settings: Iterable[str]) -> dict[str, Any]:
-    """`name=value` texts -> keywords for `train`, each of the type of that keyword's default. `InvalidInput` on any other name or type."""
+    """`name=value` texts -> keywords for `train`. `InvalidInput` on any name or value that it does not have."""
     keywords = {}
-    for name, text, default in _split_settings(train, settings):
+    for name, text in _split_settings(train, settings):
         if name in keywords:
             raise InvalidInput(f"--set {name} is given twice: a training takes one value of it.")
-        keywords[name] = parse_value(name, text, default)
+        keywords[name] = parse_value(name, text, kind_of(train, name))
     return keywords
 
 
 def parse_grid(train: Callable, settings: Iterable[str]) -> dict[str, list[Any]]:
     """`name=value,value` texts -> the values to try of each. One that is a list itself (state_cost=1,1,1,1) is repeated instead."""
     grid = {}
-    for name, text, default in _split_settings(train, settings):
-        values = [text] if isinstance(default, tuple | list) else text.split(",")
-        grid.setdefault(name, []).extend(parse_value(name, value, default) for value in values)
+    for name, text in _split_settings(train, settings):
+        kind = kind_of(train, name)
+        values = [text] if get_origin(kind) is tuple else text.split(",")
+        grid.setdefault(name, []).extend(parse_value(name, value.strip(), kind) for value in values)
     return grid
 
 
-def _split_settings(train: Callable, settings: Iterable[str]) -> Iterable[tuple[str, str, Any]]:
-    """Name, text and the keyword's default of each setting."""
-    defaults = settings_of(train)
+def _split_settings(train: Callable, settings: Iterable[str]) -> Iterator[tuple[str, str]]:
+    """Name and text of each setting."""
+    known = settings_of(train)
     for setting in settings:
         name, given, text = (part.strip() for part in setting.partition("="))
         if not (given and text):
-            raise InvalidInput(f"--set takes name=value, for example --set {_example(defaults)}, but got {setting!r}.")
-        if name not in defaults:
-            lesson = train.__module__.rpartition(".")[2]
-            raise InvalidInput(f"{lesson} has no hyperparameter {name!r}: it has {', '.join(defaults)}.")
-        yield name, text, defaults[name]
+            example = list(known.values())[-1]
+            raise InvalidInput(f"--set takes name=value, for example --set {example.name}={example.default}, but got {shown(setting)}.")
+        check_known(name, known, train.__module__.rpartition(".")[2])
+        yield name, text
 
 
-def _example(defaults: dict[str, Any]) -> str:
-    name, value = list(defaults.items())[-1]
-    return f"{name}={value}"
+def open_checkpoint(path: Path) -> "tuple[Checkpoint, Policy]":
+    """What `path` says about itself, and its policy."""
+    from cartpole_lessons.checkpoints import load_checkpoint
+
+    if not path.is_file():
+        raise InvalidInput(f"There is no checkpoint {path}: `cartpole-lessons train LESSON` writes one.")
+    checkpoint = load_checkpoint(path)
+    return checkpoint, policy_in(checkpoint)
 
 
-def parse_value(name: str, text: str, default: Any) -> Any:
-    """`text` as a value of `default`'s type: bool, whole number, number, text, or a tuple of these. None stands for "no number"."""
-    if isinstance(default, tuple | list):
-        return tuple(parse_value(name, part.strip(), default[0]) for part in text.strip("()[]").split(","))
-    try:
-        if isinstance(default, bool):
-            return {"true": True, "yes": True, "on": True, "1": True, "false": False, "no": False, "off": False, "0": False}[text.lower()]
-        if default is None:
-            return None if text.lower() == "none" else _whole(text)
-        if isinstance(default, int):
-            return _whole(text)
-        if isinstance(default, float):
-            value = float(text)
-            if not math.isfinite(value):
-                raise ValueError
-            return value
-    except (KeyError, ValueError):
-        kinds = {bool: "true or false", int: "a whole number", float: "a number", type(None): "a whole number or none"}
-        raise InvalidInput(f"{name} is {kinds[type(default)]} (by default {default}), but got {text!r}.") from None
-    return text
-
-
-def _whole(text: str) -> int:
-    """200000, 200_000 and 2e5 are whole numbers."""
-    number = float(text)
-    if not number.is_integer():
-        raise ValueError
-    return int(number)
-
-
-# Files --------------------------------------------------------------------------------------------------------------------------
-
-
-def _check_writable(option: str, path: Path) -> None:
-    """`InvalidInput` where `path` could not be written: better said before a training than after it."""
-    parent = next(folder for folder in path.absolute().parents if folder.exists())
-    if path.is_dir() or not parent.is_dir() or not os.access(parent, os.W_OK | os.X_OK):
-        reason = "it is a folder" if path.is_dir() else f"{parent} is not a folder that you may write to"
-        raise InvalidInput(f"{option} {path} cannot be written, because {reason}: choose another place.")
+def _check_writable(**options: Path | None) -> None:
+    """`InvalidInput` where one of these options names a file that could not be written, or that another one names: better said before a
+    training than after it."""
+    taken: dict[Path, str] = {}
+    for option, path in options.items():
+        if path is None:
+            continue
+        try:
+            parent = next(folder for folder in path.absolute().parents if folder.exists())
+            if path.is_dir():
+                reason = "it is a folder"
+            elif path.exists() and not path.is_file():  # /dev/null would be replaced by a file
+                reason = "it is no file"
+            elif not parent.is_dir() or not os.access(parent, os.W_OK | os.X_OK):
+                reason = f"{parent} is not a folder that you may write to"
+            else:
+                reason = f"--{taken[path.resolve()]} names it too" if path.resolve() in taken else ""
+            taken[path.resolve()] = option
+        except (OSError, RuntimeError, ValueError) as error:  # a name that is too long, a link to itself
+            reason = (getattr(error, "strerror", None) or in_short(error)).lower()
+        if reason:
+            raise InvalidInput(f"--{option} {path} cannot be written, because {reason}: choose another place.")
 
 
 def _free(path: Path) -> Path:
@@ -199,19 +129,43 @@ def _save(save: Callable[[Path], Path], path: Path) -> tuple[Path, bool]:
         return saved, False
 
 
-# The commands -------------------------------------------------------------------------------------------------------------------
+def _print_table(table: Table) -> None:
+    Console(highlight=False, markup=False).print(table)
 
 
-@app.command("list", epilog=_examples("list"))
-def list_lessons() -> None:
-    """Show the lessons that can be trained."""
-    table = Table(box=None, pad_edge=False)
-    table.add_column("lesson", no_wrap=True)
-    table.add_column("what it is")
-    for name, summary in lessons().items():
-        table.add_row(name, summary)
-    Console(highlight=False).print(table)
-    print("\nNext: cartpole-lessons train ppo")
+def _show_version(asked: bool) -> None:
+    if asked:
+        print(f"cartpole-lessons {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _of_the_program_itself(
+    version: Annotated[bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version.")] = False,
+) -> None:
+    pass
+
+
+@app.command("list", epilog=_examples("list", "list ppo"))
+def list_lessons(
+    lesson: Annotated[str | None, typer.Argument(help="Show what this one can be set to.")] = None,
+) -> None:
+    """Show the lessons that can be trained, or what one of them can be set to."""
+    if lesson is None:
+        table = Table("", Column("lesson", no_wrap=True), "what it is", box=None, pad_edge=False)
+        for name, (number, summary) in lessons().items():
+            table.add_row(number, name, summary)
+        following = "`cartpole-lessons list ppo` shows what it can be set to, `cartpole-lessons train ppo` trains it."
+    else:
+        train = load_lesson(lesson).train
+        words = OF_EVERY_TRAINING | explained(train)
+        table = Table(Column("setting", no_wrap=True), "default", "what it is", box=None, pad_edge=False)
+        settings = settings_of(train)
+        for name in sorted(settings, key=OF_EVERY_TRAINING.__contains__):  # the lesson's own first
+            table.add_row(name, str(settings[name].default), f"{words.get(name, '')} ({describe_kind(kind_of(train, name))})")
+        following = f"`cartpole-lessons train {lesson} --set NAME=VALUE` trains it with another value."
+    _print_table(table)
+    print(f"\nNext: {following}")
 
 
 @app.command(
@@ -220,7 +174,6 @@ def list_lessons() -> None:
         "train ppo --seed 3 --set clip=0.2 --set hidden=32",
         "train policy_gradient --video balanced.mp4",
         "train reinforce --set env_id=CartPole-v0 --save v0.npz",
-        "train ppo --resume",
     )
 )
 def train(
@@ -231,22 +184,14 @@ def train(
     ] = None,
     save: Annotated[Path | None, typer.Option(metavar="FILE", help="Where the checkpoint goes. Default: LESSON-seedN.npz, here.")] = None,
     video: Annotated[Path | None, typer.Option(metavar="FILE", help="Film an episode of what was learned, as MP4.")] = None,
-    resume: Annotated[
-        bool, typer.Option("--resume", help="Go on where a training with the same settings was cut off in this folder.")
-    ] = False,
 ) -> None:
     """Train a lesson's algorithm until it is solved; Ctrl-C stops it and keeps the best policy so far."""
-    learner = algorithm(lesson).train
+    learner = load_lesson(lesson).train
     keywords = parse_settings(learner, set_ or [])
-    if resume and "resume" not in inspect.signature(learner).parameters:
-        raise InvalidInput(f"{lesson} keeps nothing to resume: leave out --resume.")
     save = save or _free(Path(f"{lesson}-seed{seed}.npz"))
-    for option, path in (("--save", save), ("--video", video)):
-        if path is not None:
-            _check_writable(option, path)
-
+    _check_writable(save=save, video=video)
     try:
-        result = learner(seed=seed, progress=True, **({"resume": True} if resume else {}), **keywords)
+        result = learner(seed=seed, progress=True, **keywords)
     except CourseError:
         raise
     except Exception as error:
@@ -254,10 +199,12 @@ def train(
         if not keywords:
             raise
         chosen = ", ".join(f"{name}={value}" for name, value in keywords.items())
-        raise InvalidInput(f"{lesson} cannot be trained with {chosen} ({type(error).__name__}: {str(error).split(chr(10))[0]}).") from None
-    if not result.interrupted:  # then the run has already said so
-        print(result)
-    checkpoint, all_is_well = _save(result.save, save)
+        raise InvalidInput(f"{lesson} cannot be trained with {chosen} ({type(error).__name__}: {in_short(error)}).") from None
+    try:
+        checkpoint, all_is_well = _save(result.save, save)
+    finally:
+        if not result.interrupted:  # then the run has already said so
+            print(result)
     print(f"checkpoint: {checkpoint}")
     if video is None:
         print(f"To see it: cartpole-lessons watch {checkpoint}")
@@ -306,6 +253,9 @@ def watch(
     """Play one episode in a window; where no window can open, film it."""
     from cartpole_lessons.evaluation import HELD_OUT_SEED
 
+    _check_writable(video=video)
+    if video is not None and video.resolve() == checkpoint.resolve():
+        raise InvalidInput(f"--video {video} would replace the checkpoint: choose another place.")
     saved, policy = open_checkpoint(checkpoint)
     seed = HELD_OUT_SEED if seed is None else seed
     if video is None:
@@ -314,8 +264,8 @@ def watch(
             return
         except NoDisplay:
             video = _free(Path(f"{checkpoint.stem}.mp4"))
+            _check_writable(video=video)
             print("No window can open here, so this is filmed instead.")
-    _check_writable("--video", video)
     film, filmed_there = _film(policy, saved.env_id, video, seed)
     if film is not None:
         print(f"film: {film}")
@@ -324,25 +274,20 @@ def watch(
 
 def _play(policy: "Policy", env_id: str, seed: int) -> int:
     """Show one greedily played episode in a window; returns its steps. `NoDisplay` where no window opens."""
-    import gymnasium as gym
-
     from cartpole_lessons.environment import make_env
-    from cartpole_lessons.policy import check_actions
+    from cartpole_lessons.rollout import play_episode
 
     env = make_env(env_id, seed=seed, render="human")
     import pygame
 
-    batched_space = gym.vector.utils.batch_space(env.action_space, 1)
     try:
-        observation, _ = env.reset()
-        if pygame.display.get_driver() in ("dummy", "offscreen"):  # a display is named, but nothing answers there
-            raise NoDisplay("The window opens where nobody can see it: use --video.")
-        steps, over = 0, False
-        # Gymnasium takes no notice of the window's close button.
-        while not over and not pygame.event.peek(pygame.QUIT):
-            action = check_actions(policy.act(observation[None]), batched_space)[0]
-            observation, _, terminated, truncated, _ = env.step(action)
-            steps, over = steps + 1, terminated or truncated
+        steps = -1  # what is seen first comes before any step
+        for _ in play_episode(env, policy):
+            steps += 1
+            if pygame.display.get_driver() in ("dummy", "offscreen"):  # a display is named, but nothing answers there
+                raise NoDisplay("The window opens where nobody can see it: use --video.")
+            if pygame.event.peek(pygame.QUIT):  # Gymnasium takes no notice of the window's close button
+                break
     except pygame.error as error:
         raise NoDisplay(f"The window does not open ({error}): use --video.") from None
     finally:
@@ -373,9 +318,8 @@ def study(
     """Train many lessons on many seeds; stopped or killed, the same command goes on where it was."""
     chosen = parse_seeds(seeds)
     names = list(lesson or lessons())
-    for name in names:
-        algorithm(name)
-    grid = parse_grid(algorithm(names[0]).train, set_ or [])
+    trains = [load_lesson(name).train for name in names]
+    grid = parse_grid(trains[0], set_ or [])
 
     from cartpole_lessons.study import readable, run_study
 
@@ -384,7 +328,7 @@ def study(
     for row, summary in done.summary().items():
         cells = readable(summary)
         table.add_row(row, *(cells[name].replace(" (", "\n(") for name in ("solved", "perfect", "env_steps", "seconds")))
-    Console(highlight=False).print(table)
+    _print_table(table)
     for run in done.failed:
         print(f"failed: {run['row']}, seed {run['seed']}: {run['error'].strip().splitlines()[-1]}")
     print(f"{done}. Next: cartpole-lessons report {folder}")
@@ -393,19 +337,23 @@ def study(
 
 def parse_seeds(text: str) -> list[int]:
     """Seeds from "20" (0 to 19), "0-9", "3," or "0-9,42": `InvalidInput` on anything else."""
-    wrong = InvalidInput(f"--seeds is a number of seeds (20), or ranges and single seeds (0-9,42), but got {text!r}.")
-    if text.isdecimal():
+    wrong = InvalidInput(
+        f"--seeds is a number of seeds (20), or ranges and single seeds (0-9,42), at most {MOST_SEEDS:,} in all, but got {shown(text)}."
+    )
+    if re.fullmatch(r"\d{1,10}", text):
         text = f"0-{int(text) - 1}"
-    seeds = []
+    seeds: dict[int, None] = {}
     for part in filter(None, text.replace(" ", "").split(",")):
-        match = re.fullmatch(r"(\d+)(?:-(\d+))?", part)
+        match = re.fullmatch(r"(\d{1,10})(?:-(\d{1,10}))?", part)
         first, last = (int(match[1]), int(match[2] or match[1])) if match else (1, 0)
         if first > last or last >= 2**32 or last - first >= MOST_SEEDS:
             raise wrong
-        seeds += range(first, last + 1)
+        seeds |= dict.fromkeys(range(first, last + 1))
+        if len(seeds) > MOST_SEEDS:
+            raise wrong
     if not seeds:
         raise wrong
-    return list(dict.fromkeys(seeds))
+    return list(seeds)
 
 
 @app.command(epilog=_examples("report", "report study", "report study --no-films --output study.html"))
@@ -415,9 +363,9 @@ def report(
     films: Annotated[bool, typer.Option(help="Train a seed of each row again, to film it.")] = True,
 ) -> None:
     """Make one HTML page, whole in itself, with the tables, the learning curves and the films of a study."""
-    from cartpole_lessons.report import write_report
+    from cartpole_lessons.study.report import write_report
 
-    _check_writable("--output", output)
+    _check_writable(output=output)
     print(f"report: {write_report(output, folder, films=films, progress=True)}")
 
 

@@ -1,16 +1,18 @@
 """Where are we running, and what can be shown there: platform, rendering without a screen, windows on a virtual one."""
 
 import contextlib
-import importlib.metadata
 import importlib.util
 import os
-import platform as python_platform
 import shutil
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from cartpole_lessons.errors import MissingDependency, NoDisplay
+
+if TYPE_CHECKING:
+    import gymnasium as gym
 
 STYLE_FILE = Path(__file__).with_name("cartpole.mplstyle")
 
@@ -62,6 +64,9 @@ def setup() -> None:
     os.environ.setdefault("PYGAME_HIDE_SUPPORT_PROMPT", "1")
     if not has_display():
         _use_dummy_sdl()
+    import importlib.metadata  # here, because it loads `random`, and the doctor must start beside a student's random.py too
+    import platform
+
     import matplotlib.pyplot as plt
     import torch
 
@@ -69,7 +74,9 @@ def setup() -> None:
     plt.style.use(STYLE_FILE)
     films = "on" if _installed("pygame") and _installed("imageio_ffmpeg") else f"off ({_film_remedy()})"
     windows = "on" if has_display() else "virtual only" if shutil.which("Xvfb") else "off"
-    parts = [f"Python {python_platform.python_version()}"]
+    if windows != "on" and named_displays():
+        windows += f" ({_why_no_display()})"
+    parts = [f"Python {platform.python_version()}"]
     parts += [f"{name} {importlib.metadata.version(name)}" for name in ("torch", "gymnasium")]
     parts += [f"{os.cpu_count()} CPU cores", f"films {films}", f"windows {windows}"]
     print(f"{platform_name()}: " + ", ".join(parts))
@@ -85,8 +92,53 @@ def _installed(module: str) -> bool:
 
 
 def has_display() -> bool:
-    """True where a window can appear: always on Windows and macOS, on Linux when an X or Wayland display is named."""
-    return sys.platform in ("win32", "darwin") or bool(os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY"))
+    """True where a window can appear: always on Windows and macOS, on Linux where an X or Wayland display is named and answers."""
+    return (
+        sys.platform in ("win32", "darwin")
+        or _x_answers(os.environ.get("DISPLAY", ""))
+        or _wayland_answers(os.environ.get("WAYLAND_DISPLAY", ""))
+    )
+
+
+def named_displays() -> dict[str, str]:
+    """The environment variables that name a display, whether or not it answers."""
+    return {name: value for name in ("DISPLAY", "WAYLAND_DISPLAY") if (value := os.environ.get(name))}
+
+
+def _why_no_display() -> str:
+    named = " or ".join(f"{name}={value}" for name, value in named_displays().items())
+    return f"nothing answers at {named}" if named else "this machine has none"
+
+
+def _x_answers(display: str) -> bool:
+    """Whether an X server answers at `display`: ":0" is on this machine, "localhost:10.0" comes through ssh, "host:0" over the network."""
+    host, _, screen = display.rpartition(":")
+    number = screen.partition(".")[0]
+    if not number.isdecimal():
+        return False
+    if host in ("", "unix"):
+        path = f"/tmp/.X11-unix/X{number}"
+        return _listens(path) or _listens("\0" + path)
+    import socket
+
+    with contextlib.suppress(OSError, OverflowError), socket.create_connection((host.strip("[]"), 6000 + int(number)), timeout=1):
+        return True
+    return False
+
+
+def _wayland_answers(display: str) -> bool:
+    return bool(display) and _listens(os.path.join(os.environ.get("XDG_RUNTIME_DIR", ""), display))
+
+
+def _listens(path: str) -> bool:
+    """Whether a program accepts connections at the socket file `path`; the file alone may be left from one that has ended."""
+    import socket
+
+    with contextlib.suppress(OSError), socket.socket(socket.AF_UNIX) as connection:
+        connection.settimeout(1)
+        connection.connect(path)
+        return True
+    return False
 
 
 def prepare_rendering(render: str) -> None:
@@ -101,10 +153,9 @@ def prepare_rendering(render: str) -> None:
         if not has_display():
             _use_dummy_sdl()
         return
-    if not has_display():
-        raise NoDisplay(
-            "A window needs a display and this machine has none: render='rgb_array' works everywhere, or open the window inside `with virtual_display():`."
-        )
+    # A driver that the user chose is theirs, also one that draws where nobody looks.
+    if not has_display() and os.environ.get("SDL_VIDEODRIVER") in (None, "", "dummy"):
+        raise _no_window(_why_no_display())
     if sys.platform == "darwin" and in_notebook():
         raise NoDisplay("On macOS a window can hang the notebook's kernel: use render='rgb_array' here, or run the window from a script.")
     _use_real_sdl()
@@ -115,14 +166,40 @@ def _use_dummy_sdl() -> None:
     os.environ.setdefault("SDL_AUDIODRIVER", "dummy")
 
 
+def _no_window(reason: str) -> NoDisplay:
+    return NoDisplay(
+        f"A window needs a display, and {reason}: render='rgb_array' works everywhere, or open the window inside `with virtual_display():`."
+    )
+
+
 def _use_real_sdl() -> None:
-    """Undo the dummy driver, also where an earlier rgb_array environment has already started SDL with it."""
+    """Start SDL with a screen, also where an earlier rgb_array environment has already started it with the dummy driver."""
     if os.environ.get("SDL_VIDEODRIVER") == "dummy":
         del os.environ["SDL_VIDEODRIVER"]
     import pygame
 
     if pygame.display.get_init() and pygame.display.get_driver() == "dummy":
         pygame.display.quit()
+    try:
+        pygame.display.init()
+    except pygame.error as error:
+        raise _no_window(f"SDL finds none ({error})") from None
+    # An X server that answers may still refuse us, and then SDL draws into memory without a word.
+    if (driver := pygame.display.get_driver()) in ("dummy", "offscreen") and driver != os.environ.get("SDL_VIDEODRIVER"):
+        pygame.display.quit()
+        raise _no_window("the one that is named here lets nobody in")
+
+
+@contextlib.contextmanager
+def closing_beside_windows(env: "gym.Env") -> Iterator["gym.Env"]:
+    """Close `env`, which is the course's own, at the end of the block, and leave a window that somebody has opened."""
+    try:
+        yield env
+    finally:
+        pygame = sys.modules.get("pygame")
+        if pygame is not None and pygame.display.get_surface() is not None:
+            env.unwrapped.screen = None  # CartPole's `close` asks for it, and then quits pygame for all
+        env.close()
 
 
 @contextlib.contextmanager

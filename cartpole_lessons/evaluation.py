@@ -12,6 +12,8 @@ from cartpole_lessons.environment import env_spec, make_envs
 from cartpole_lessons.errors import InvalidInput
 from cartpole_lessons.policy import Policy, action_function, check_actions
 
+#: More than this is a typing error: they are all played at once, and take memory for as many.
+MOST_EPISODES = 100_000
 #: Where `evaluate` starts unless told otherwise: far from the seeds that people train with.
 HELD_OUT_SEED = 20_260_801
 
@@ -49,7 +51,6 @@ class Evaluation:
         printer.text(str(self))
 
 
-@course_arithmetic()
 def evaluate(policy: Policy | Callable, env_id: str = "CartPole-v1", episodes: int = 100, seed: int = HELD_OUT_SEED) -> Evaluation:
     """Play `episodes` fresh episodes greedily, all in one vector environment. Global random state is left alone.
 
@@ -58,15 +59,16 @@ def evaluate(policy: Policy | Callable, env_id: str = "CartPole-v1", episodes: i
     spec = env_spec(env_id)
     if spec.reward_threshold is None or spec.max_episode_steps is None:
         raise InvalidInput(f"{env_id} has no reward threshold or no time limit, so nothing can be said of it: register both.")
-    episodes = check_count("episodes", episodes)
-    act = action_function(policy)
+    episodes = check_count("episodes", episodes, MOST_EPISODES)
+    envs = make_envs(env_id, episodes, seed=check_seed(seed))
     returns = np.zeros(episodes)
     playing = np.ones(episodes, dtype=bool)
-    envs = make_envs(env_id, episodes, seed=check_seed(seed))
     # A policy that draws numbers of its own (a random one, say) draws the same ones at every evaluation.
-    with seeded(seed):
+    with seeded(seed) as interrupts, course_arithmetic():
+        act = action_function(policy)
         observations, _ = envs.reset()
         while playing.any():
+            interrupts.check()
             actions = check_actions(act(observations), envs.action_space)
             observations, rewards, terminated, truncated, _ = envs.step(actions)
             returns += rewards * playing

@@ -14,12 +14,12 @@ import operator
 import re
 import types
 import typing
-from collections.abc import Callable, Collection, Mapping
+import warnings
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal, Union
 
-import torch
-
+from cartpole_lessons._support.checks import shown
 from cartpole_lessons.errors import InvalidInput
 
 
@@ -37,7 +37,8 @@ class Between:
         return above and (value < self.high if self.without_high else value <= self.high)
 
     def __str__(self) -> str:
-        return f"{'above' if self.without_low else 'from'} {self.low:,} {'and below' if self.without_high else 'to'} {self.high:,}"
+        to = "to below" if self.without_high else "up to" if self.without_low else "to"
+        return f"{'above' if self.without_low else 'from'} {self.low:,} {to} {self.high:,}"
 
 
 class OnDevice:
@@ -79,7 +80,7 @@ def hyperparameters_of(train: Callable) -> dict[str, inspect.Parameter]:
 
 def kind_of(train: Callable, name: str) -> Any:
     """What `check_value` and `parse_value` want to know of a setting: which values it may have."""
-    return typing.get_type_hints(inspect.unwrap(train), include_extras=True).get(name, _OF_EVERY_TRAINING.get(name, Any))
+    return _OF_EVERY_TRAINING.get(name) or typing.get_type_hints(inspect.unwrap(train), include_extras=True).get(name, Any)
 
 
 def plain_type(kind: Any) -> Any:
@@ -103,16 +104,16 @@ def check_hyperparameters(train: Callable, given: Mapping[str, Any], lesson: str
 def check_known(name: str, known: Collection[str], lesson: str) -> None:
     """`InvalidInput` where `lesson` has no hyperparameter of this name; it says which one may have been meant."""
     if name not in known:
-        close = difflib.get_close_matches(str(name), known, n=1)
+        close = difflib.get_close_matches(name[:60], known, n=1)
         hint = f"did you mean {close[0]!r}?" if close else f"it has {', '.join(known)}."
-        raise InvalidInput(f"{lesson} has no hyperparameter {name!r}: {hint}")
+        raise InvalidInput(f"{lesson} has no hyperparameter {shown(name)}: {hint}")
 
 
 def check_value(name: str, value: Any, kind: Any) -> Any:
     """`value` as a plain Python value of this kind (`Count`, `bool`, `Literal["a", "b"]`, ...); `InvalidInput` where it is none."""
     checked = _converted(value, kind)
     if checked is _UNFIT:
-        raise InvalidInput(f"{name} is {describe_kind(kind)}, but got {repr(value)[:60]}.")
+        raise InvalidInput(f"{name} is {describe_kind(kind)}, but got {shown(value)}.")
     return checked
 
 
@@ -127,8 +128,11 @@ def describe_kind(kind: Any) -> str:
         return f"{len(arguments)} values, each of them {describe_kind(arguments[0])}"
     if origin is Annotated:
         base, limits = arguments
-        return 'a device that torch can compute on here, for example "cpu"' if isinstance(limits, OnDevice) else f"a {_NAMES[base]} {limits}"
-    return _NAMES.get(kind, getattr(kind, "__name__", str(kind)))
+        return (
+            'a device that torch can compute on here, for example "cpu"' if isinstance(limits, OnDevice) else f"a {_NAMES[base]} {limits}"
+        )
+    name = _NAMES.get(kind, getattr(kind, "__name__", str(kind)))
+    return f"a {name}" if kind in (int, float) else name
 
 
 def parse_value(name: str, text: str, kind: Any) -> Any:
@@ -136,7 +140,8 @@ def parse_value(name: str, text: str, kind: Any) -> Any:
     plain = {"true": True, "false": False, "none": None}.get(text.lower(), text)
     if isinstance(plain, str):
         try:
-            plain = ast.literal_eval(text)
+            with warnings.catch_warnings(action="ignore"):  # Python's opinion of "1or2"
+                plain = ast.literal_eval(text)
         except (ValueError, SyntaxError, MemoryError, RecursionError):
             plain = text
     if isinstance(plain, float) and plain.is_integer() and _converted(plain, kind) is _UNFIT:
@@ -145,12 +150,13 @@ def parse_value(name: str, text: str, kind: Any) -> Any:
 
 
 def explained(train: Callable) -> dict[str, str]:
-    """The comments beside the hyperparameters of `train`, by name; empty where its source is not at hand."""
+    """The comments beside the hyperparameters of `train`, or above them, by name; empty where its source is not at hand."""
     try:
         source = inspect.getsource(inspect.unwrap(train))
     except (OSError, TypeError):
         return {}
-    return dict(re.findall(r"^    (\w+): .*?,  # (.+)$", source, flags=re.MULTILINE))
+    found = re.findall(r"^    (?:# (.+)\n    )?(\w+): .+?,(?:  # (.+))?$", source, flags=re.MULTILINE)
+    return {name: above or beside for above, name, beside in found if above or beside}
 
 
 _UNFIT = object()
@@ -159,16 +165,24 @@ _NAMES = {int: "whole number", float: "number", bool: "True or False", str: "tex
 
 def _converted(value: Any, kind: Any) -> Any:
     """`value` as one of this kind, `_UNFIT` where it is none. Numbers of NumPy and torch become Python's, devices their names."""
+    try:
+        return _convert(value, kind)
+    except Exception:  # a number too large, a tensor of several, and what an object of the caller's own may raise when it is asked
+        return _UNFIT
+
+
+def _convert(value: Any, kind: Any) -> Any:
     origin, arguments = typing.get_origin(kind), typing.get_args(kind)
     if kind is Any:
         return value
     if origin is Literal:
-        return value if isinstance(value, str) and value in arguments else _UNFIT
+        return str(value) if isinstance(value, str) and value in arguments else _UNFIT
     if origin in (Union, types.UnionType):
         fits = (_converted(value, part) for part in arguments)
         return next((fit for fit in fits if fit is not _UNFIT), _UNFIT)
     if origin is tuple:
-        if isinstance(value, str) or not hasattr(value, "__len__") or len(value) != len(arguments):
+        ordered = isinstance(value, Sequence) or hasattr(value, "__array__")
+        if not ordered or isinstance(value, str | bytes) or len(value) != len(arguments):
             return _UNFIT
         parts = tuple(_converted(part, kind) for part, kind in zip(value, arguments, strict=True))
         return _UNFIT if _UNFIT in parts else parts
@@ -181,23 +195,21 @@ def _converted(value: Any, kind: Any) -> Any:
     if kind is type(None):
         return None if value is None else _UNFIT
     if kind is str:
-        return value if isinstance(value, str) else _UNFIT
+        return str(value) if isinstance(value, str) else _UNFIT
     is_truth_value = isinstance(value, bool) or type(value).__name__ == "bool"  # NumPy's is named so too
     if kind is bool:
         return bool(value) if is_truth_value else _UNFIT
-    if is_truth_value or isinstance(value, str | bytes):
+    if kind not in (int, float):
+        return value
+    if is_truth_value or isinstance(value, str | bytes | bytearray):
         return _UNFIT
-    try:
-        number = operator.index(value) if kind is int else float(value)
-        return number if math.isfinite(number) else _UNFIT
-    except (TypeError, ValueError, OverflowError, RuntimeError):  # a tensor of several numbers among them
-        return _UNFIT
+    number = operator.index(value) if kind is int else float(value)
+    return number if math.isfinite(number) else _UNFIT
 
 
-def _device(value: Any) -> Any:
-    try:
-        torch.empty(1, device=value) + 1
-        return str(torch.device(value))
-    # Each kind of device has its own way of not being there.
-    except Exception:
-        return _UNFIT
+def _device(value: Any) -> str:
+    """Its name. Each kind of device has its own way of not being there; "meta" is there, but computes nothing."""
+    import torch  # here, because `cartpole-lessons list` needs none of it
+
+    (torch.zeros(1, device=value) + 1).item()
+    return str(torch.device(value))

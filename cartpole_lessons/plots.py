@@ -1,8 +1,8 @@
-"""Plots of how an agent learns: episode durations, returns against environment steps, many seeds together."""
+"""Plots of how an agent learns (episode durations, returns against environment steps, many seeds together), and of a batch's fields."""
 
 import contextlib
-from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING, NamedTuple
+from collections.abc import Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -86,4 +86,43 @@ def plot_learning_curves(curves: Sequence[Curve], *, ax: "Axes | None" = None, l
     ax.plot(grid, np.median(on_grid, axis=0), color=color, linewidth=2.5, label=label or f"median of {len(curves)} seeds")
     ax.set(xlabel="environment steps", ylabel="mean return, greedy", xlim=(0, None), ylim=(0, None))
     ax.legend(loc="lower right")
+    return ax
+
+
+def draw_fields(fields: Mapping[str, Sequence[Any]], *, ax: "Axes | None" = None, framed: str = "") -> "Axes":
+    """The fields of a batch side by side, every number in a cell of its own, and under each field the shape that it has.
+
+    fields: {name: tensor (n,) or (n, k), or n tensors () or (k,), or None where there is nothing to show};
+    framed: "rows" for a frame around each row of all fields, "fields" for one around each field.
+    """
+    from matplotlib.patches import Rectangle
+
+    if ax is None:
+        ax = _current_axes()
+    left, most = 0.0, max(map(len, fields.values()))
+
+    def frame(x: float, y: float, width: float, height: float) -> None:
+        ax.add_patch(Rectangle((x, y), width, height, fill=False, edgecolor="black"))
+
+    for color, (name, rows) in enumerate(fields.items()):
+        items = [row for row in rows if row is not None]
+        width = items[0].numel()
+        for row, item in enumerate(rows):
+            for column in range(width):
+                face = "white" if item is None else f"C{color}"
+                ax.add_patch(Rectangle((left + column, -row), 0.9, 0.8, facecolor=face, edgecolor="0.4", alpha=0.4))
+                if item is not None:
+                    number = f"{item.reshape(-1)[column].item():.3g}"
+                    ax.text(left + column + 0.45, 0.4 - row, number, ha="center", va="center", fontsize=7)
+        shape = str(tuple(rows.shape)) if hasattr(rows, "shape") else f"{len(rows)} of {tuple(items[0].shape)}"
+        ax.text(left + width / 2, 1.2, name, ha="center", va="bottom", fontsize=8)
+        ax.text(left + width / 2, -most + 0.3, shape, ha="center", va="center", fontsize=8, family="monospace")
+        if framed == "fields":
+            frame(left - 0.2, 0.9 - len(rows), width + 0.3, len(rows) + 0.1)
+        left += width + 1.2
+    if framed == "rows":
+        for row in range(most):
+            frame(-0.2, -row - 0.1, left - 0.9, 1)
+    ax.set(xlim=(-0.5, left - 0.5), ylim=(-most - 0.2, 2))
+    ax.set_axis_off()
     return ax

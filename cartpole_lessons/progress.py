@@ -8,6 +8,7 @@ import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from cartpole_lessons._support.interrupts import HeldInterrupts
 from cartpole_lessons.display import bars_are_seen, in_notebook, somebody_is_watching
 from cartpole_lessons.errors import in_short
 from cartpole_lessons.history import History
@@ -38,7 +39,8 @@ class Progress:
     @contextlib.contextmanager
     def _parts_may_fail(self) -> Iterator[None]:
         try:
-            yield
+            with HeldInterrupts():  # the first picture imports what draws it, and half an import is of no use to the next one
+                yield
         except Exception as error:
             self.parts.clear()
             warnings.warn(f"The progress of a training cannot be shown ({in_short(error)}); it goes on without.", stacklevel=4)

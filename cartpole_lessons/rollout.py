@@ -1,14 +1,15 @@
-"""Collect experience of many environments at once, as whole episodes or a number of steps at a time.
+"""Play an episode, or collect experience of many environments at once: whole episodes, or a number of steps at a time.
 
 Every tensor's shape is stated where the tensor is made: T steps of n environments, time first.
 """
 
 import dataclasses
 import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
+import gymnasium as gym
 import numpy as np
 import torch
 from gymnasium.vector import VectorEnv
@@ -17,6 +18,24 @@ from cartpole_lessons._support.checks import check_count
 from cartpole_lessons.environment import valid_steps
 from cartpole_lessons.errors import InvalidInput
 from cartpole_lessons.policy import Policy, action_function, check_actions
+
+
+def play_episode(env: gym.Env, policy: Policy | Callable) -> Iterator[np.ndarray]:
+    """Reset `env`, one environment, and let `policy` play an episode greedily.
+
+    Yields each observation, float32 (4,), as soon as it is there, so that the caller can look, count, film or stop: the first one
+    before any step, and then one after each, which makes T + 1 for an episode of T steps.
+    """
+    act = action_function(policy)
+    batched_space = gym.vector.utils.batch_space(env.action_space, 1)
+    observation, _ = env.reset()
+    over = False
+    while not over:
+        yield observation
+        action = check_actions(act(observation[None]), batched_space)[0]
+        observation, _, terminated, truncated, _ = env.step(action)
+        over = terminated or truncated
+    yield observation
 
 
 @dataclass(frozen=True)

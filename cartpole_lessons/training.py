@@ -170,7 +170,8 @@ class Run:
         self._policy: Policy | None = None
         self._best: tuple[float, dict[str, torch.Tensor]] | None = None
         self._result: Result | None = None
-        self._progress = Progress(f"{lesson}, seed {self.seed}", self.max_steps) if check_value("progress", progress, bool) else None
+        self._progress = None
+        self._shows_progress = check_value("progress", progress, bool)
         self._around = contextlib.ExitStack()
         # The settings are part of the name, since two trainings of a seed may run side by side. (Two with the same settings share their
         # files, which does no harm: both go the same way.) Absolute, because a notebook may change its folder meanwhile.
@@ -179,16 +180,20 @@ class Run:
         self._unfinished = UNFINISHED.absolute() / f"{lesson}-seed{self.seed}-{digest}"
 
     def __enter__(self) -> "Run":
+        with HeldInterrupts():
+            # The first optimizer of a process imports it, which takes a second, and what is left of an import that was stopped half-way
+            # is of no use to any later one.
+            import_module("torch._dynamo")
         try:
-            with HeldInterrupts():
-                # The first optimizer of a process imports it, which takes a second; Ctrl-C in that second would leave it half imported, and
-                # every later training would fail.
-                import_module("torch._dynamo")
-                self._started = time.perf_counter()
-                self._next_save = self._started + SECONDS_BETWEEN_SAVES
-                self._around.enter_context(course_arithmetic())
-                self._around.enter_context(seeded(derive_seed(self.seed, "training")))
-        except KeyboardInterrupt:
+            # From here on Ctrl-C takes effect in `goes_on` alone: everything is whole there.
+            self._interrupts = self._around.enter_context(seeded(derive_seed(self.seed, "training")))
+            self._around.enter_context(course_arithmetic())
+            self._started = time.perf_counter()
+            self._next_save = self._started + SECONDS_BETWEEN_SAVES
+            if self._shows_progress:
+                self._progress = Progress(f"{self.lesson}, seed {self.seed}", self.max_steps)
+            self._interrupts.check()
+        except BaseException:
             self._around.close()
             raise
         return self
@@ -196,9 +201,11 @@ class Run:
     def goes_on(self, policy: Policy) -> bool:
         """Evaluate when it is time; False when the policy has passed or the steps are used up."""
         self._policy = policy
+        self._interrupts.check()
         on = self._evaluate_when_due()
         if on and time.perf_counter() >= self._next_save:
             self._save()
+        self._interrupts.check()
         return on
 
     def _evaluate_when_due(self) -> bool:
@@ -240,29 +247,31 @@ class Run:
         try:
             if kind is None or interrupted:
                 try:
-                    self._result = self._finish(interrupted)
+                    self._result = self._finish()
                 except KeyboardInterrupt:
-                    # The last evaluation takes a noticeable part of a short run: stopping there must not lose it. Twice is meant.
+                    # The last evaluation took long, and was stopped: that must not lose the training. Stopped twice is meant.
                     if interrupted:
                         raise
                     interrupted = True
-                    self._result = self._finish(interrupted)
+                    self._result = self._finish()
         finally:
-            # The training is over: Ctrl-C from here on must neither cost its result nor leave things half put back.
             with HeldInterrupts(deliver=False) as held:
-                self._around.close()
                 if self._progress:
                     self._progress.close(self.history, solved=self._result is not None and self._result.solved)
                 if kind is None and not interrupted:
                     self._remove_saved()
-        if held.pressed and self._result is not None and not interrupted:
-            interrupted = True
+            try:
+                self._around.close()
+            except KeyboardInterrupt:  # held until now
+                if self._result is None:
+                    raise
+                interrupted = True
+        if (interrupted or held.pressed) and self._result is not None:
             self._result = replace(self._result, interrupted=True)
-        if interrupted:
             print(f"Stopped by you. This is the best policy so far: {self._result}")
-        return interrupted
+        return self._result is not None
 
-    def _finish(self, interrupted: bool) -> Result:
+    def _finish(self) -> Result:
         if self._policy is None:
             raise RuntimeError(f"{self.lesson} ended without training: its loop must ask run.goes_on(policy).")
         policy = self._policy
@@ -280,7 +289,6 @@ class Run:
             env_steps=self.env_steps,
             seconds=time.perf_counter() - self._started,
             evaluation=evaluation,
-            interrupted=interrupted,
         )
 
     def _save(self) -> None:

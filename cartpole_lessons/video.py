@@ -4,13 +4,14 @@ import base64
 import contextlib
 import html
 import io
+import itertools
 import os
 import shutil
 import struct
 import tempfile
 import warnings
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import gymnasium as gym
@@ -19,10 +20,12 @@ import numpy as np
 from cartpole_lessons._support.checks import check_count, check_seed
 from cartpole_lessons._support.files import atomic_write
 from cartpole_lessons._support.seeding import seeded
+from cartpole_lessons.display import closing_beside_windows
 from cartpole_lessons.environment import make_env
 from cartpole_lessons.errors import InvalidInput, MissingDependency, RecordingError, in_short
 from cartpole_lessons.evaluation import HELD_OUT_SEED
-from cartpole_lessons.policy import Policy, action_function, check_actions
+from cartpole_lessons.policy import Policy
+from cartpole_lessons.rollout import play_episode
 
 
 @dataclass(frozen=True)
@@ -103,46 +106,50 @@ def record(
     max_steps: stop filming after so many steps (None: the episode's end). slow_motion: how many times slower than life the film plays.
     Global random state is left alone.
     """
-    act = action_function(policy)
     slow_motion = check_count("slow_motion", slow_motion)
     if max_steps is not None:
         max_steps = check_count("max_steps", max_steps)
     env = make_env(env_id, seed=check_seed(seed), render="rgb_array")
-    batched_space = gym.vector.utils.batch_space(env.action_space, 1)
-    with seeded(seed):
-        try:
-            observation, _ = env.reset()
-            frames, over = [env.render()], False
-            while not over and len(frames) - 1 != max_steps:
-                action = check_actions(act(observation[None]), batched_space)[0]
-                observation, _, terminated, truncated, _ = env.step(action)
-                frames.append(env.render())
-                over = terminated or truncated
-        finally:
-            env.close()
-    return encode(frames, fps=env.metadata["render_fps"] / slow_motion, label=label or f"{env_id}: {len(frames) - 1} steps")
+    with seeded(seed) as interrupts, closing_beside_windows(env):
+        moments = itertools.islice(play_episode(env, policy), None if max_steps is None else max_steps + 1)
+        # Encoded as they come: the frames of a long episode would fill the memory.
+        film = encode(
+            (interrupts.check() or env.render() for _ in moments), fps=env.metadata["render_fps"] / slow_motion, label=label or ""
+        )
+    return film if label else replace(film, label=f"{env_id}: {film.frames - 1} steps")
 
 
-def encode(frames: Sequence[np.ndarray], *, fps: float, label: str) -> Video:
+def encode(frames: Iterable[np.ndarray], *, fps: float, label: str) -> Video:
     """Frames uint8 (height, width, 3) -> a film that every browser plays (H.264, yuv420p, even size)."""
-    if len(frames) == 0:
+    frames = iter(frames)
+    first = next(frames, None)
+    if first is None:
         raise InvalidInput("A film needs at least one frame: render the environment after its reset.")
-    height, width = (side - side % 2 for side in frames[0].shape[:2])  # yuv420p halves both sides
-    try:
-        with tempfile.TemporaryDirectory(prefix="cartpole-lessons-") as folder:
-            path = Path(folder) / "film.mp4"
-            _write_mp4(path, (np.ascontiguousarray(frame[:height, :width]) for frame in frames), (width, height), fps)
+    height, width = (side - side % 2 for side in first.shape[:2])  # yuv420p halves both sides
+    count, candidates = 0, {}
+    with _told_where_it_fails():
+        folder = tempfile.TemporaryDirectory(prefix="cartpole-lessons-")
+    with folder:
+        path = Path(folder.name) / "film.mp4"
+        with contextlib.closing(_mp4_writer(path, (width, height), fps)) as writer:
+            for frame in itertools.chain([first], frames):
+                picture = np.ascontiguousarray(frame[:height, :width])
+                if count & (count - 1) == 0:  # 0, 1, 2, 4, 8, ...
+                    candidates[count] = picture
+                with _told_where_it_fails():
+                    writer.send(picture)
+                count += 1
+        with _told_where_it_fails():
             mp4 = path.read_bytes()
-        if not _is_whole(mp4):
-            raise OSError("ffmpeg wrote only a part of it")
-    except OSError as error:
-        raise _cannot_write(Path(tempfile.gettempdir()), error) from None
-    # A third of the way in, the pole has left its starting position and is still up.
-    poster = _encode_png(frames[len(frames) // 3][:height, :width])
-    return Video(mp4, poster, len(frames), fps, (width, height), label)
+            if not _is_whole(mp4):
+                raise OSError("ffmpeg wrote only a part of it")
+    # About a third of the way in, the pole has left its starting position and is still up.
+    poster = candidates[max(number for number in candidates if number <= count // 3)]
+    return Video(mp4, _encode_png(poster), count, fps, (width, height), label)
 
 
-def _write_mp4(path: Path, frames: Iterable[np.ndarray], size: tuple[int, int], fps: float) -> None:
+def _mp4_writer(path: Path, size: tuple[int, int], fps: float) -> Generator[None, np.ndarray, None]:
+    """Takes frames by `send`, and writes them to `path` until it is closed."""
     _check_ffmpeg()
     import imageio_ffmpeg
 
@@ -160,10 +167,9 @@ def _write_mp4(path: Path, frames: Iterable[np.ndarray], size: tuple[int, int], 
         ffmpeg_log_level="error",
         output_params=options,
     )
-    writer.send(None)
-    with contextlib.closing(writer):
-        for frame in frames:
-            writer.send(frame)
+    with _told_where_it_fails():
+        writer.send(None)
+    return writer
 
 
 def _check_ffmpeg() -> None:
@@ -217,6 +223,15 @@ def _cannot_write(folder: Path, error: OSError) -> RecordingError:
     )
 
 
+@contextlib.contextmanager
+def _told_where_it_fails() -> Iterator[None]:
+    """`RecordingError` for an `OSError` of the writing of a film; those of a policy or an environment are none of it."""
+    try:
+        yield
+    except OSError as error:
+        raise _cannot_write(Path(tempfile.gettempdir()), error) from None
+
+
 def record_training(env: gym.Env, folder: str | os.PathLike, *, every: int = 50) -> gym.Env:
     """Wrap `env` (made with render="rgb_array") so that every `every`-th episode of a training is filmed into `folder`.
 
@@ -241,10 +256,12 @@ def record_training(env: gym.Env, folder: str | os.PathLike, *, every: int = 50)
     except OSError as error:
         warnings.warn(f"{_cannot_write(folder, error)} Training goes on without films.", stacklevel=2)
         return env
-    with warnings.catch_warnings():
-        # It is our own folder, and episode numbers in the names tell one film from the next.
-        warnings.filterwarnings("ignore", message=".*Overwriting existing videos.*")
+    # It would warn of what is in the folder already, which is our own, and fail at that where the folder has a percent sign in its name.
+    level, gym.logger.min_level = gym.logger.min_level, gym.logger.ERROR
+    try:
         return _PatientRecordVideo(env, str(folder), episode_trigger=lambda episode: episode % every == 0)
+    finally:
+        gym.logger.min_level = level
 
 
 class _PatientRecordVideo(gym.wrappers.RecordVideo):

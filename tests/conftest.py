@@ -1,6 +1,7 @@
 """What the tests share: policies whose worth is known, a tiny learner, and stand-ins for slow, random or broken surroundings."""
 
 import contextlib
+import csv
 import json
 import os
 import platform
@@ -13,6 +14,7 @@ from types import SimpleNamespace
 
 import gymnasium as gym
 import hypothesis
+import matplotlib as mpl
 import matplotlib.pyplot as plt
 import numpy as np
 import pytest
@@ -20,14 +22,16 @@ import torch
 from gymnasium.vector import AutoresetMode, VectorEnv
 from torch import nn
 
-from cartpole_lessons import display, training
+from cartpole_lessons import display
+from cartpole_lessons import training as training_module
+from cartpole_lessons._support.files import atomic_write
+from cartpole_lessons._support.seeding import seeded
 from cartpole_lessons.environment import env_spec, make_envs
 from cartpole_lessons.evaluation import Evaluation
-from cartpole_lessons._support.files import atomic_write
+from cartpole_lessons.hyperparameters import Count, Positive
 from cartpole_lessons.policy import Policy
 from cartpole_lessons.rollout import collect_episodes
-from cartpole_lessons._support.seeding import seeded
-from cartpole_lessons.training import Run
+from cartpole_lessons.training import Run, training
 
 # How long one example takes says more about who else uses the machine than about the code.
 hypothesis.settings.register_profile("course", deadline=None)
@@ -40,9 +44,6 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
 #: Push to where x + 2 x' + 10 theta + 5 theta' points: by hand, and perfect on CartPole-v1.
 GOOD_DIRECTION = (0.1, 0.2, 1.0, 0.5)
 STILL = np.zeros(4, dtype=np.float32)
-
-
-# Policies and a learner ---------------------------------------------------------------------------------------------------------
 
 
 class LinearPolicy(Policy):
@@ -80,33 +81,34 @@ def always_right(observations):
     return np.ones(len(observations), dtype=np.int64)
 
 
-def train(seed=0, *, env_id="CartPole-v1", max_steps=40_000, progress=False, resume=False, episodes=8, learning_rate=0.2, angle_scale=5.0):
-    """A learner as the lessons write them: log-probability times normalised return to go, on `Run`."""
-    with Run("conftest", **locals()) as run:
-        envs = make_envs(env_id, episodes, seed=seed)
-        policy = LinearPolicy(angle_scale)
-        optimizer = torch.optim.Adam(policy.parameters(), lr=learning_rate)
-        run.keep(envs, policy, optimizer)
-        while run.goes_on(policy):
-            batch = collect_episodes(envs, policy)
-            returns = batch.rewards.flip(0).cumsum(0).flip(0)[batch.mask]
-            advantages = (returns - returns.mean()) / (returns.std() + 1e-8)
-            log_probs = policy(batch.observations[batch.mask]).log_softmax(-1).gather(-1, batch.actions[batch.mask][:, None])[:, 0]
-            loss = -(log_probs * advantages).mean()
-            optimizer.zero_grad()
-            loss.backward()
-            optimizer.step()
-            run.record(env_steps=batch.env_steps, returns=batch.returns, loss=loss)
-    return run.result
+@training("conftest", max_steps=40_000)
+def train(
+    run: Run,
+    *,
+    episodes: Count = 8,  # episodes that each update learns from
+    learning_rate: Positive = 0.2,  # step size of Adam
+    angle_scale: Positive = 5.0,  # factor on the pole's angle
+):
+    """A learner as the lessons write them: log-probability times normalised return to go."""
+    envs = make_envs(run.env_id, episodes, seed=run.seed)
+    policy = LinearPolicy(angle_scale)
+    optimizer = torch.optim.Adam(policy.parameters(), lr=learning_rate)
+    while run.goes_on(policy):
+        batch = collect_episodes(envs, policy)
+        returns = batch.rewards.flip(0).cumsum(0).flip(0)[batch.mask]
+        advantages = (returns - returns.mean()) / (returns.std() + 1e-8)
+        log_probs = policy(batch.observations[batch.mask]).log_softmax(-1).gather(-1, batch.actions[batch.mask][:, None])[:, 0]
+        loss = -(log_probs * advantages).mean()
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        run.record(batch, loss=loss)
 
 
 @pytest.fixture(scope="session")
 def trained():
     """One run of the learner, for the tests that only look at a result."""
     return train(seed=3)
-
-
-# What is promised of many things ------------------------------------------------------------------------------------------------
 
 
 def one_sentence(error, *named):
@@ -129,25 +131,48 @@ def same_result(first, second):
     )
 
 
+def rows_by_name(text):
+    """A history's CSV text as {name: [(env step, value), ...]}."""
+    rows = {}
+    for row in csv.DictReader(text.splitlines()):
+        rows.setdefault(row["name"], []).append((row["env_step"], row["value"]))
+    return rows
+
+
+def is_beginning_of(part, whole):
+    """Whether each list of the history `part`, as CSV text, is how that of `whole` begins."""
+    whole = rows_by_name(whole)
+    return all(rows == whole[name][: len(rows)] for name, rows in rows_by_name(part).items())
+
+
+def surroundings():
+    """What the course must leave as it was: global generators, torch's settings, pyplot, and what Ctrl-C does."""
+    return {
+        "random": random.getstate(),
+        "numpy.random": np.random.get_state()[1].tolist(),  # noqa: NPY002
+        "torch's generator": torch.get_rng_state().tolist(),
+        "torch's threads": torch.get_num_threads(),
+        "torch's dtype": torch.get_default_dtype(),
+        "torch's device": torch.get_default_device(),
+        "torch's precision": torch.get_float32_matmul_precision(),
+        "torch's gradients": (torch.is_grad_enabled(), torch.is_inference_mode_enabled(), torch.is_autocast_enabled("cpu")),
+        "figures": plt.get_fignums(),
+        "style": dict(mpl.rcParams),
+        "what Ctrl-C does": signal.getsignal(signal.SIGINT),
+        "environment variables": dict(os.environ),
+    }
+
+
 @contextlib.contextmanager
 def global_state_untouched():
-    """Put the global generators and torch's threads in a state of our own, and see that the block leaves them there."""
-
-    def state():
-        return {
-            "random": random.getstate(),
-            "numpy.random": np.random.get_state()[1].tolist(),  # noqa: NPY002
-            "torch": torch.get_rng_state().tolist(),
-            "torch's threads": torch.get_num_threads(),
-        }
-
+    """Put the global generators and torch's threads in a state of our own, and see that the block leaves all surroundings as they are."""
     threads = torch.get_num_threads()
     random.seed(11), np.random.seed(12), torch.manual_seed(13)  # noqa: NPY002
     torch.set_num_threads(2)
     try:
-        before = state()
+        before = surroundings()
         yield
-        after = state()
+        after = surroundings()
         assert [name for name in before if after[name] != before[name]] == [], "changed"
     finally:
         torch.set_num_threads(threads)
@@ -163,9 +188,6 @@ def _same_surroundings():
     os.environ.update(variables)
     plt.close("all")
     plt.rcdefaults()
-
-
-# Scripted surroundings ----------------------------------------------------------------------------------------------------------
 
 
 class ScriptedEvaluations:
@@ -194,7 +216,7 @@ def evaluations(monkeypatch):
 
     def script(*means):
         scripted = ScriptedEvaluations(means)
-        monkeypatch.setattr(training, "evaluate", scripted)
+        monkeypatch.setattr(training_module, "evaluate", scripted)
         return scripted
 
     return script
@@ -279,9 +301,6 @@ def full_disk(free_bytes):
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
 
-# A real kernel ------------------------------------------------------------------------------------------------------------------
-
-
 class Kernel:
     """A real Jupyter kernel, in which `run` executes a cell as a front end would."""
 
@@ -327,9 +346,6 @@ def kernel():
     kernel = Kernel()
     yield kernel
     kernel.close()
-
-
-# What the README says of faults -------------------------------------------------------------------------------------------------
 
 
 def write_reliability_figures(measured):

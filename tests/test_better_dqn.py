@@ -1,4 +1,4 @@
-"""Lesson 07's exported algorithm: n-step windows against a slow version, double targets by hand, the dueling network, and its contract."""
+"""Lesson 07: n-step windows against a slow version, double targets by hand, the dueling network, and that it learns."""
 
 import pytest
 import torch
@@ -8,7 +8,6 @@ from hypothesis import strategies as st
 from test_dqn import constant_network, numbered, one_environment
 
 from cartpole_lessons.algorithms import better_dqn, dqn
-from cartpole_lessons.checkpoints import load_policy
 from cartpole_lessons.environment import make_envs
 from cartpole_lessons.errors import InvalidInput
 from cartpole_lessons.evaluation import evaluate
@@ -29,7 +28,7 @@ def slow_window(steps, start, n, discount):
 
 @settings(deadline=None)
 @given(st.lists(st.sampled_from(["goes on", "goes on", "terminated", "truncated"]), min_size=1, max_size=12), st.integers(1, 6))
-def test_windows_equal_the_slow_version(ends, n):
+def test_windows_equal_the_slow_version_and_never_cross_an_episodes_end(ends, n):
     # After an end comes a reset step, which no window may hold.
     kinds = [kind for end in ends for kind in ([end] if end == "goes on" else [end, "reset"])]
     steps = one_environment(
@@ -44,19 +43,6 @@ def test_windows_equal_the_slow_version(ends, n):
     torch.testing.assert_close(windows.rewards, torch.tensor(rewards))
     torch.testing.assert_close(windows.discounts, torch.tensor(discounts))
     assert windows.next_observations[:, 0].tolist() == reached
-
-
-def test_a_window_stops_at_termination_and_nothing_follows():
-    windows = better_dqn.n_step_transitions(one_environment([1, 1, 0, 1], [0, 1, 0, 0], [0] * 4, [True, True, False, True]), 3, 0.5)
-    assert windows.rewards.tolist() == [1.5, 1.0, 1.0]
-    assert windows.discounts.tolist() == [0.0, 0.0, 0.5]
-
-
-def test_a_window_stops_at_truncation_and_the_value_reached_there_follows():
-    windows = better_dqn.n_step_transitions(one_environment([1, 1, 0, 1], [0] * 4, [0, 1, 0, 0], [True, True, False, True]), 3, 0.5)
-    assert windows.rewards.tolist() == [1.5, 1.0, 1.0]
-    assert windows.discounts.tolist() == [0.25, 0.5, 0.5]
-    assert windows.next_observations[:, 0].tolist() == [2.0, 2.0, 4.0]
 
 
 def test_windows_of_one_step_are_the_transitions_of_lesson_06():
@@ -120,35 +106,6 @@ def test_the_learning_rate_falls_with_the_steps_and_with_what_is_left_to_gain(en
     assert rate == pytest.approx(expected)
 
 
-def test_training_uses_that_learning_rate(monkeypatch):
-    rates = []
-    original = better_dqn.update
-    monkeypatch.setattr(
-        better_dqn, "update", lambda net, optimizer, *rest: rates.append(optimizer.param_groups[0]["lr"]) or original(net, optimizer, *rest)
-    )
-    asked = []
-    schedule = better_dqn.learning_rate_at
-    monkeypatch.setattr(
-        better_dqn, "learning_rate_at", lambda *args, **kwargs: asked.append((args, schedule(*args, **kwargs))) or asked[-1][1]
-    )
-    result = better_dqn.train(
-        seed=0,
-        max_steps=2_000,
-        annealing_steps=1_000,
-        learning_rate=0.1,
-        final_learning_rate=0.01,
-        learning_starts=1,
-        batch_size=8,
-        hidden=8,
-    )
-    assert rates[0] == 0.1
-    assert rates[-1] == pytest.approx(0.01)
-    assert set(rates) <= {rate for _, rate in asked}
-    (env_steps, returns), _ = asked[-1]
-    ended = sum(end <= env_steps for end in result.history.episode_ends)
-    assert returns == result.history.episode_returns[ended - 20 : ended]
-
-
 def test_the_policy_returned_is_the_average(monkeypatch):
     rates = []
     original = better_dqn.soft_update
@@ -165,24 +122,25 @@ def test_cartpole_is_solved(seed):
     assert evaluate(result.policy, seed=555 + seed).solved
 
 
-def test_same_seed_gives_the_same_history_byte_for_byte():
-    first, second = (better_dqn.train(seed=3, max_steps=1_500) for _ in range(2))
-    assert first.history.losses
-    assert first.history.to_csv() == second.history.to_csv()
+def test_training_anneals_its_learning_rate(monkeypatch):
+    rates = []
+    original = better_dqn.update
+    monkeypatch.setattr(
+        better_dqn, "update", lambda net, optimizer, *rest: rates.append(optimizer.param_groups[0]["lr"]) or original(net, optimizer, *rest)
+    )
+    settings = {"annealing_steps": 1_000, "learning_rate": 0.1, "final_learning_rate": 0.01}
+    better_dqn.train(seed=0, max_steps=1_500, learning_starts=1, batch_size=8, hidden=8, **settings)
+    assert (rates[0], rates[-1]) == (0.1, 0.01)
+    assert rates[len(rates) // 3] < 0.1
 
 
-@pytest.mark.parametrize("changes", [{}, {"double": False}, {"dueling": False}, {"n_steps": 1}, {"start_value": 0.0}])
-def test_a_saved_policy_acts_as_before_with_every_cure_taken_out(tmp_path, changes):
-    result = better_dqn.train(seed=2, max_steps=700, hidden=16, **changes)
-    observations = torch.randn(20, 4)
-    loaded = load_policy(result.save(tmp_path / "better.npz"), better_dqn.QNetwork)
-    assert torch.equal(loaded(observations), result.policy(observations))
+@pytest.mark.parametrize("change", [{"double": False}, {"dueling": False}, {"n_steps": 1}, {"start_value": 0.0}])
+def test_every_cure_can_be_taken_out_alone(change):
+    whole, without = (better_dqn.train(seed=2, max_steps=700, hidden=16, **keywords) for keywords in ({}, change))
+    assert without.history.losses[0] != whole.history.losses[0]
 
 
-@pytest.mark.parametrize(
-    ("keywords", "named"), [({"env_id": "Pendulum-v1"}, "Pendulum-v1"), ({"n_steps": 0}, "n_steps=0"), ({"capacity": 0}, "capacity")]
-)
-def test_bad_arguments_get_one_sentence(keywords, named):
+def test_windows_of_no_steps_get_one_sentence():
     with pytest.raises(InvalidInput) as caught:
-        better_dqn.train(**keywords)
-    one_sentence(caught.value, named)
+        better_dqn.n_step_transitions(one_environment([1], [0], [0]), 0, 0.9)
+    one_sentence(caught.value, "n_steps=0")

@@ -3,7 +3,6 @@
 import io
 import json
 import pickle
-import random
 import zipfile
 
 import numpy as np
@@ -19,7 +18,8 @@ from cartpole_lessons.policy import Policy
 OBSERVATIONS = np.random.default_rng(0).normal(size=(200, 4)).astype(np.float32)
 #: The lesson that the classes of this module belong to, as `load_policy` sees it.
 LESSON = __name__
-METADATA = {"format": FORMAT, "lesson": LESSON, "env_id": "CartPole-v1", "seed": 7, "hyperparameters": {"hidden": 8}, "mean_return": 12.5}
+ABOUT = {"lesson": LESSON, "env_id": "CartPole-v1", "seed": 7}
+METADATA = ABOUT | {"format": FORMAT, "policy": f"{LESSON}.Network", "hyperparameters": {"hidden": 8}, "mean_return": 12.5}
 
 
 class Network(Policy):
@@ -40,15 +40,7 @@ def policy():
 
 @pytest.fixture
 def path(tmp_path, policy):
-    return save_checkpoint(
-        tmp_path / "policy.npz",
-        policy,
-        lesson=LESSON,
-        env_id="CartPole-v1",
-        seed=7,
-        hyperparameters={"hidden": 8, "learning_rate": 0.1},
-        mean_return=12.5,
-    )
+    return save_checkpoint(tmp_path / "policy.npz", policy, hyperparameters={"hidden": 8, "learning_rate": 0.1}, mean_return=12.5, **ABOUT)
 
 
 def write_archive(path, metadata=None, **arrays):
@@ -58,9 +50,9 @@ def write_archive(path, metadata=None, **arrays):
     return path
 
 
-def refused(path, *named):
+def refused(path, *named, policy_class=Network):
     with pytest.raises(CheckpointError) as caught:
-        load_checkpoint(path)
+        load_policy(path, policy_class)
     sentence = one_sentence(caught.value, str(path), *named)
     assert "allow_pickle=True" not in sentence
     assert "unsafe" not in sentence
@@ -69,114 +61,83 @@ def refused(path, *named):
 # What is saved comes back
 
 
-def test_a_loaded_policy_acts_as_the_saved_one(path, policy):
-    loaded = load_policy(path, Network)
+def test_a_loaded_policy_acts_as_the_saved_one_and_loading_leaves_no_traces(path, policy):
+    with global_state_untouched():
+        loaded = load_policy(path, Network)
     np.testing.assert_array_equal(loaded.act(OBSERVATIONS), policy.act(OBSERVATIONS))
     assert not loaded.training
 
 
-def test_a_checkpoint_holds_what_rebuilds_the_policy(path, policy):
+def test_a_checkpoint_holds_what_rebuilds_the_policy_under_the_very_name_that_was_given(tmp_path, policy):
+    path = save_checkpoint(tmp_path / "best", policy, hyperparameters={"hidden": 8, "learning_rate": 0.1}, mean_return=12.5, **ABOUT)
+    assert [file.name for file in tmp_path.iterdir()] == [path.name] == ["best"]
     checkpoint = load_checkpoint(str(path))
     assert (checkpoint.path, checkpoint.lesson, checkpoint.env_id, checkpoint.seed) == (path, LESSON, "CartPole-v1", 7)
+    assert (checkpoint.policy, checkpoint.mean_return) == (f"{LESSON}.Network", 12.5)
     assert checkpoint.hyperparameters == {"hidden": 8, "learning_rate": 0.1}
-    assert checkpoint.mean_return == 12.5
     assert checkpoint.weights.keys() == policy.state_dict().keys()
     assert all(torch.equal(checkpoint.weights[name], tensor) for name, tensor in policy.state_dict().items())
 
 
-def test_hyperparameters_that_the_policy_does_not_take_are_left_out(path):
-    assert load_policy(path, Network).layers[0].out_features == 8
-
-
-def test_buffers_and_scalars_come_back_too(tmp_path):
+def test_buffers_and_scalars_come_back_too_and_weights_of_an_earlier_moment(tmp_path):
     policy = LinearPolicy(angle_scale=3.0)
     policy.register_buffer("updates", torch.tensor(5))
-    path = save_checkpoint(tmp_path / "p", policy, lesson="lesson", env_id="CartPole-v0", seed=0, hyperparameters={})
-    weights = load_checkpoint(path).weights
-    assert weights["updates"].item() == 5
-    assert weights["scale"].tolist() == [1, 1, 3, 1]
-    assert load_checkpoint(path).mean_return is None
+    earlier = policy.state_dict() | {"updates": torch.tensor(4)}
+    for weights, expected in ((None, 5), (earlier, 4)):
+        checkpoint = load_checkpoint(save_checkpoint(tmp_path / "p", policy, hyperparameters={}, weights=weights, **ABOUT))
+        assert checkpoint.weights["updates"].item() == expected
+        assert checkpoint.weights["scale"].tolist() == [1, 1, 3, 1]
+        assert checkpoint.mean_return is None
 
 
-def test_the_file_has_the_very_name_that_was_given(tmp_path, policy):
-    path = save_checkpoint(tmp_path / "best", policy, lesson=LESSON, env_id="CartPole-v1", seed=0, hyperparameters={})
-    assert [file.name for file in tmp_path.iterdir()] == [path.name] == ["best"]
+class WithItem(LinearPolicy):
+    """A policy that looks at its weights while it is made, which torch's device without memory does not allow."""
+
+    def __init__(self):
+        super().__init__()
+        self.largest = self.layer.weight.detach().max().item()
 
 
-def test_loading_leaves_the_global_generators_alone(path):
-    with global_state_untouched():
-        load_policy(path, Network)
+def test_a_class_from_a_notebook_and_one_that_needs_real_weights_to_be_made_can_be_loaded(tmp_path, path, policy, monkeypatch):
+    saved = WithItem()
+    loaded = load_policy(save_checkpoint(tmp_path / "p.npz", saved, hyperparameters={}, **ABOUT), WithItem)
+    assert torch.equal(loaded.layer.weight, saved.layer.weight)
+    monkeypatch.setattr(Network, "__module__", "__main__")
+    np.testing.assert_array_equal(load_policy(path, Network).act(OBSERVATIONS), policy.act(OBSERVATIONS))
 
 
 # Saving that fails
 
 
-@pytest.mark.parametrize(
-    ("hyperparameters", "named"),
-    [
-        ({"hidden": 8, "device": torch.device("cpu")}, "device=device(type='cpu')"),
-        ({"hidden": 8, "learning_rate": float("nan")}, "learning_rate=nan"),
-        ({"hidden": {8}}, "hidden={8}"),
-        ({"hidden": np.int64(8)}, "hidden="),
-    ],
-)
-def test_hyperparameters_that_cannot_be_stored_are_named(tmp_path, policy, hyperparameters, named):
+@pytest.mark.parametrize("value", [torch.device("cpu"), float("nan"), {8}, np.int64(8)])
+def test_hyperparameters_that_cannot_be_stored_are_named(tmp_path, policy, value):
     with pytest.raises(CheckpointError) as caught:
-        save_checkpoint(tmp_path / "p", policy, lesson=LESSON, env_id="CartPole-v1", seed=0, hyperparameters=hyperparameters)
-    one_sentence(caught.value, named, "pass")
+        save_checkpoint(tmp_path / "p", policy, hyperparameters={"size": value}, **ABOUT)
+    one_sentence(caught.value, f"size={value!r}", "pass")
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_folder_that_cannot_be_written_is_named(unwritable, policy):
+def test_a_folder_that_cannot_be_written_is_named_and_a_full_disk_leaves_the_old_checkpoint(unwritable, path, policy):
     with pytest.raises(CheckpointError) as caught:
-        save_checkpoint(unwritable / "p", policy, lesson=LESSON, env_id="CartPole-v1", seed=0, hyperparameters={})
+        save_checkpoint(unwritable / "p", policy, hyperparameters={}, **ABOUT)
     one_sentence(caught.value, str(unwritable), "choose a folder")
-
-
-def test_a_full_disk_is_told_and_leaves_the_old_checkpoint(path, policy):
     before = path.read_bytes()
     with pytest.raises(CheckpointError) as caught, full_disk(500):
-        save_checkpoint(path, policy, lesson=LESSON, env_id="CartPole-v1", seed=0, hyperparameters={})
+        save_checkpoint(path, policy, hyperparameters={}, **ABOUT)
     one_sentence(caught.value, str(path.parent), "space")
     assert path.read_bytes() == before
-    assert [file.name for file in path.parent.iterdir()] == [path.name]
 
 
-# Files that are not what they should be
+# Files that are not what they should be: tests/test_faults.py has a thousand more
 
 
-def test_a_file_that_is_not_there_is_named(tmp_path):
+def test_a_file_that_is_not_there_or_was_cut_is_named(tmp_path, path):
     refused(tmp_path / "nothing.npz", "check the name")
     refused(tmp_path)
-
-
-def test_a_truncated_file_is_refused_wherever_it_was_cut(path):
     whole = path.read_bytes()
-    for length in range(0, len(whole), 37):
+    for length in range(0, len(whole), 97):
         path.write_bytes(whole[:length])
         refused(path, "save it again")
-
-
-def test_a_flipped_bit_is_noticed_or_changes_nothing(path):
-    whole, intact = path.read_bytes(), load_checkpoint(path)
-    # Half of them in the last part of the file, the directory, where the zip format itself checks least.
-    generator = random.Random(0)
-    places = [generator.randrange(len(whole)) for _ in range(300)] + [
-        generator.randrange(len(whole) * 3 // 4, len(whole)) for _ in range(300)
-    ]
-    noticed = 0
-    for place in places:
-        path.write_bytes(whole[:place] + bytes([whole[place] ^ 1 << generator.randrange(8)]) + whole[place + 1 :])
-        try:
-            checkpoint = load_checkpoint(path)
-        except CheckpointError as error:
-            one_sentence(error, str(path))
-            noticed += 1
-            continue
-        assert {**vars(checkpoint), "weights": None} == {**vars(intact), "weights": None}
-        assert checkpoint.weights.keys() == intact.weights.keys()
-        assert all(torch.equal(checkpoint.weights[name], intact.weights[name]) for name in intact.weights)
-    assert noticed > 300
 
 
 class Burglar:
@@ -201,21 +162,20 @@ def saved_by_torch(burglar):
 
 def saved_as_objects(burglar):
     file = io.BytesIO()
-    text = np.frombuffer(json.dumps(METADATA).encode(), dtype=np.uint8)
-    np.savez(file, metadata=text, **{"weights/layer": np.array([burglar], dtype=object)})
+    np.savez(file, metadata=np.frombuffer(json.dumps(METADATA).encode(), dtype=np.uint8), weights=np.array([burglar], dtype=object))
     return file.getvalue()
 
 
 def metadata_as_object(burglar):
     file = io.BytesIO()
-    np.savez(file, metadata=np.array(burglar, dtype=object))
+    np.savez(file, metadata=np.array([burglar], dtype=object))
     return file.getvalue()
 
 
 def zipped_pickle(burglar):
     file = io.BytesIO()
     with zipfile.ZipFile(file, "w") as archive:
-        archive.writestr("metadata.npy", pickle.dumps(burglar))
+        archive.writestr("metadata.npy", pickled(burglar))
     return file.getvalue()
 
 
@@ -223,9 +183,7 @@ def zipped_pickle(burglar):
 def test_a_malicious_pickle_is_refused_and_never_runs(tmp_path, disguise):
     path, loot = tmp_path / "policy.npz", tmp_path / "loot"
     path.write_bytes(disguise(Burglar(loot)))
-    refused(path, "made by another program")
-    with pytest.raises(CheckpointError):
-        load_policy(path, Network)
+    refused(path, "another version or program")
     assert not loot.exists()
 
 
@@ -237,70 +195,47 @@ def test_the_burglar_of_these_tests_does_break_in_where_pickles_are_loaded(tmp_p
 @pytest.mark.parametrize(
     "metadata",
     [
-        {"format": "another program 3"},
+        {"format": "cartpole-lessons checkpoint 1"},
         {"hyperparameters": [1, 2]},
         {"entries": ["weights/layer"]},
         {"seed": "seven"},
         {"seed": float("inf")},
     ],
 )
-def test_an_archive_with_other_metadata_is_refused(tmp_path, metadata):
+def test_an_archive_with_other_metadata_one_of_an_older_version_among_them_is_refused(tmp_path, metadata):
     refused(write_archive(tmp_path / "p.npz", metadata))
 
 
-def test_archives_of_other_programs_are_refused(tmp_path):
+def test_archives_of_other_programs_and_incomplete_ones_are_refused(tmp_path, path):
     np.savez(tmp_path / "p.npz", weights=np.zeros(3))
     refused(tmp_path / "p.npz")
     np.save(tmp_path / "p.npy", np.zeros(3))
     refused(tmp_path / "p.npy")
     refused(write_archive(tmp_path / "q.npz", {"entries": []}, unexpected=np.zeros(3)))
-    with zipfile.ZipFile(tmp_path / "r.npz", "w") as archive:
-        archive.writestr("metadata.npy", b"no array at all")
-    refused(tmp_path / "r.npz")
-
-
-def test_an_archive_that_would_fill_the_memory_is_refused_unopened(tmp_path):
-    with zipfile.ZipFile(tmp_path / "bomb.npz", "w", zipfile.ZIP_DEFLATED) as archive:
-        archive.writestr("metadata.npy", bytes(LARGEST_CHECKPOINT + 1))
-    assert (tmp_path / "bomb.npz").stat().st_size < 100_000
-    refused(tmp_path / "bomb.npz", "unpack to more than it is")
-
-
-def test_an_archive_in_which_a_weight_is_missing_is_refused(path):
     with zipfile.ZipFile(path) as archive:
-        entries = {name: archive.read(name) for name in archive.namelist()}
-    entries.pop("weights/layers.3.bias.npy")
+        entries = {name: archive.read(name) for name in archive.namelist() if name != "weights/layers.3.bias.npy"}
     with zipfile.ZipFile(path, "w") as archive:
         for name, content in entries.items():
             archive.writestr(name, content)
     refused(path, "missing")
 
 
-# Checkpoints of something else
+def test_archives_that_would_fill_the_memory_are_refused_unopened(tmp_path):
+    with zipfile.ZipFile(tmp_path / "bomb.npz", "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("metadata.npy", bytes(LARGEST_CHECKPOINT + 1))
+    assert (tmp_path / "bomb.npz").stat().st_size < 100_000
+    refused(tmp_path / "bomb.npz", "unpack to more than it is")
+    with (tmp_path / "large.npz").open("wb") as file:
+        file.truncate(LARGEST_CHECKPOINT + 1)  # a hole, which takes no space
+    refused(tmp_path / "large.npz", "64 MB")
 
 
-def not_fitting(path, policy_class, *named):
-    with pytest.raises(CheckpointError) as caught:
-        load_policy(path, policy_class)
-    one_sentence(caught.value, str(path), policy_class.__name__, *named)
-
-
-def test_a_checkpoint_of_another_lesson_is_refused(tmp_path, policy):
-    path = save_checkpoint(tmp_path / "p", policy, lesson="dqn", env_id="CartPole-v1", seed=0, hyperparameters={})
-    not_fitting(path, Network, "'dqn'", repr(LESSON))
-
-
-def test_a_class_from_a_notebook_may_load_what_fits_it(path, policy, monkeypatch):
-    monkeypatch.setattr(Network, "__module__", "__main__")
-    np.testing.assert_array_equal(load_policy(path, Network).act(OBSERVATIONS), policy.act(OBSERVATIONS))
-
-
-def test_weights_that_do_not_fit_the_class_are_refused(path, monkeypatch):
-    monkeypatch.setattr(LinearPolicy, "__module__", LESSON)
-    not_fitting(path, LinearPolicy, "use the policy class")
+def test_a_checkpoint_of_another_class_or_lesson_is_refused(path, monkeypatch):
+    refused(path, f"{LESSON}.Network", "LinearPolicy", policy_class=LinearPolicy)
+    monkeypatch.setattr(Network, "__module__", "cartpole_lessons.algorithms.dqn")
+    refused(path, f"{LESSON}.Network", "dqn.Network")
 
 
 @pytest.mark.parametrize("hidden", [-1, "many", None, 2.5, 9, 10**12])
 def test_altered_hyperparameters_are_refused(tmp_path, hidden, policy):
-    path = save_checkpoint(tmp_path / "p", policy, lesson=LESSON, env_id="CartPole-v1", seed=0, hyperparameters={"hidden": hidden})
-    not_fitting(path, Network)
+    refused(save_checkpoint(tmp_path / "p", policy, hyperparameters={"hidden": hidden}, **ABOUT))

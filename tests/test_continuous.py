@@ -2,23 +2,20 @@
 
 import math
 import warnings
-from pathlib import Path
 
 import gymnasium as gym
 import hypothesis.strategies as st
 import numpy as np
 import pytest
-import torch
 from conftest import GOOD_DIRECTION, one_sentence
 from gymnasium.envs.classic_control.cartpole import CartPoleEnv
 from gymnasium.error import ResetNeeded
 from gymnasium.utils.env_checker import check_env
 from gymnasium.vector import AutoresetMode
 from hypothesis import given
-from scipy.integrate import solve_ivp
 
 from cartpole_lessons.continuous import CONTINUOUS_CARTPOLE, ContinuousCartPoleEnv, ContinuousCartPoleVectorEnv, derivative
-from cartpole_lessons.environment import ENV_IDS, make_env, make_envs, valid_steps
+from cartpole_lessons.environment import ENV_IDS, make_env, make_envs
 from cartpole_lessons.errors import InvalidAction, InvalidInput, MissingDependency
 from cartpole_lessons.evaluation import evaluate
 from cartpole_lessons.rollout import collect_episodes
@@ -106,20 +103,6 @@ def test_vector_environment_equals_single_ones_step_by_step_across_resets(dtype)
     assert (ends > 5).all(), "both ways for an episode to end must have been seen"
 
 
-def test_steps_that_only_reset_are_the_ones_that_valid_steps_leaves_out():
-    envs = make_envs(CONTINUOUS_CARTPOLE, 6, seed=0)
-    before, _ = envs.reset()
-    random = np.random.default_rng(0)
-    done, continues = [], []
-    for _ in range(200):
-        after, _, terminated, truncated, _ = envs.step(random.uniform(-1, 1, (6, 1)))
-        # Within an episode the position changes by velocity times 0.02 s.
-        continues.append(np.isclose(after[:, 0], before[:, 0] + 0.02 * before[:, 1], atol=1e-6))
-        done.append(terminated | truncated)
-        before = after
-    np.testing.assert_array_equal(valid_steps(torch.tensor(np.array(done))).numpy(), continues)
-
-
 # Physics
 
 
@@ -139,53 +122,16 @@ def equations_of_motion(state, force, gravity=9.8, cart_mass=1.0, pole_mass=0.1,
     return np.array([velocity, acceleration, angular_velocity, angular_acceleration])
 
 
-def energy(state):
-    """Kinetic plus potential energy [J], of the same Lagrangian."""
-    _, velocity, angle, angular_velocity = state
-    kinetic = 1.1 * velocity**2 / 2 + 0.05 * velocity * angular_velocity * np.cos(angle) + 4 / 3 * 0.025 * angular_velocity**2 / 2
-    return kinetic + 0.1 * 9.8 * 0.5 * np.cos(angle)
-
-
 finite = st.floats(-1, 1)
 states = st.tuples(finite, finite, finite, finite).map(lambda unit: np.array(unit) * [2.4, 10, math.radians(20), 20])
 
 
-@given(states, finite, st.tuples(*[st.floats(0.1, 3)] * 4))
-def test_equations_agree_with_lagranges_for_any_constants(state, push, constants):
-    names = ("gravity", "cart_mass", "pole_mass", "half_length")
-    constants = dict(zip(names, constants, strict=True))
-    np.testing.assert_allclose(derivative(state, 10 * push, **constants), equations_of_motion(state, 10 * push, **constants), atol=1e-8)
-
-
-@pytest.mark.parametrize("seed", range(3))
-def test_small_time_steps_converge_to_a_high_accuracy_integration(seed):
-    random = np.random.default_rng(seed)
-    start = random.uniform(-0.2, 0.2, 4)
-    force = random.uniform(-1, 1)
-    duration = 0.4
-    exact = solve_ivp(
-        lambda _, state: equations_of_motion(state, 10 * force), (0, duration), start, method="DOP853", rtol=1e-12, atol=1e-12
-    ).y[:, -1]
-
-    def error(time_step):
-        env = ContinuousCartPoleEnv(angle_limit_degrees=180, dtype="float64")
-        env.reset()
-        env.state, env.tau = start.copy(), time_step
-        for _ in range(round(duration / time_step)):
-            env.step(np.array([force]))
-        return env.state - exact
-
-    coarse, fine = error(2e-4), error(1e-4)
-    assert np.abs(fine).max() < 2e-3
-    # Euler's method is of first order: half the step is half the error. What remains is of second order in the step.
-    np.testing.assert_allclose(2 * fine - coarse, 0, atol=2e-6)
-
-
-@given(states)
-def test_without_a_force_the_exact_motion_keeps_its_energy(state):
-    small = 1e-5
-    slopes = [(energy(state + small * unit) - energy(state - small * unit)) / (2 * small) for unit in np.eye(4)]
-    assert slopes @ derivative(state, 0.0) == pytest.approx(0, abs=1e-5)
+@given(st.lists(st.tuples(states, finite), min_size=1, max_size=4), st.tuples(*[st.floats(0.1, 3)] * 4))
+def test_equations_agree_with_lagranges_for_any_constants_and_many_states_at_once(pairs, constants):
+    constants = dict(zip(("gravity", "cart_mass", "pole_mass", "half_length"), constants, strict=True))
+    one_by_one = [equations_of_motion(state, 10 * push, **constants) for state, push in pairs]
+    batch, pushes = np.array([state for state, _ in pairs]).T, np.array([push for _, push in pairs])
+    np.testing.assert_allclose(derivative(batch, 10 * pushes, **constants).T, one_by_one, atol=1e-8)
 
 
 def stepped(state, push, **arguments):
@@ -209,24 +155,6 @@ any_velocity = st.floats(-float(np.finfo(np.float32).max), float(np.finfo(np.flo
 def test_no_state_within_bounds_leads_to_nan(state, velocity, angular_velocity, push):
     assert np.isfinite(stepped(state, push)).all()
     assert np.isfinite(stepped([state[0], velocity, state[2], angular_velocity], push)).all()
-
-
-@given(st.lists(st.tuples(states, finite), min_size=1, max_size=8))
-def test_many_states_at_once_are_the_same_physics(pairs):
-    batch, pushes = np.array([state for state, _ in pairs]).T, np.array([push for _, push in pairs])
-    one_by_one = [derivative(state, 10 * push) for state, push in pairs]
-    np.testing.assert_allclose(derivative(batch, 10 * pushes).T, one_by_one, rtol=1e-12, atol=1e-12)
-
-
-def test_constants_may_be_changed_on_a_made_environment():
-    env, envs = gym.make(CONTINUOUS_CARTPOLE).unwrapped, gym.make_vec(CONTINUOUS_CARTPOLE, num_envs=2).unwrapped
-    for each in (env, envs):
-        each.reset(seed=0)
-        each.gravity, each.tau = 1.6, 0.5
-        each.state = np.full(each.state.shape, 0.1)
-    expected = 0.1 + 0.5 * derivative(np.full(4, 0.1), 0.0, gravity=1.6)
-    np.testing.assert_allclose(env.step(np.zeros(1))[0], expected, rtol=1e-6)
-    np.testing.assert_allclose(envs.step(np.zeros((2, 1)))[0], [expected] * 2, rtol=1e-6)
 
 
 # Episodes
@@ -349,7 +277,7 @@ def test_actions_that_are_not_finite_get_one_sentence(make, value):
     one_sentence(caught.value, "NaN or infinite")
 
 
-@pytest.mark.parametrize("action", [0.5, np.zeros(()), np.zeros(2), np.zeros((1, 1)), [], "left", None, [[1], [1, 2]], 1j])
+@pytest.mark.parametrize("action", [0.5, np.zeros(2), [], "left", None, [[1], [1, 2]], 1j])
 def test_actions_that_are_no_force_get_one_sentence(action):
     env = make_env(CONTINUOUS_CARTPOLE, seed=0).unwrapped
     env.reset()
@@ -358,7 +286,7 @@ def test_actions_that_are_no_force_get_one_sentence(action):
     one_sentence(caught.value, "(1,)")
 
 
-@pytest.mark.parametrize("shape", [(), (3,), (1, 3), (4, 1), (3, 1, 1), (3, 2)])
+@pytest.mark.parametrize("shape", [(), (3,), (1, 3), (4, 1)])
 def test_forces_of_another_shape_are_never_broadcast(shape):
     envs = make_envs(CONTINUOUS_CARTPOLE, 3, seed=0)
     envs.reset()
@@ -373,14 +301,9 @@ def test_forces_of_another_shape_are_never_broadcast(shape):
     [
         ("angle_limit_degrees", 0),
         ("angle_limit_degrees", math.nan),
-        ("force_magnitude", -10),
         ("force_magnitude", "strong"),
-        ("failure_reward", math.inf),
         ("failure_reward", None),
         ("dtype", "float16"),
-        ("dtype", "int64"),
-        ("dtype", "double trouble"),
-        ("dtype", None),
         ("render_mode", "ansi"),
     ],
 )
@@ -412,17 +335,6 @@ def test_float_type_is_that_of_observations_actions_and_rewards(dtype):
         np.testing.assert_array_equal(after, each.unwrapped.state.T.astype(dtype))
     assert reward.dtype == dtype
     assert each.unwrapped.state.dtype == np.float64
-
-
-def test_same_seed_same_episode():
-    actions = np.random.default_rng(0).uniform(-1, 1, (30, 3, 1)).astype(np.float32)
-    runs = []
-    for seed in (4, 4, 5):
-        envs = make_envs(CONTINUOUS_CARTPOLE, 3)
-        runs.append([envs.reset(seed=seed)[0], *(envs.step(action)[0] for action in actions)])
-        assert envs.np_random_seed == seed
-    np.testing.assert_array_equal(runs[0], runs[1])
-    assert not np.array_equal(runs[0], runs[2])
 
 
 def test_vector_environment_keeps_the_conventions_of_gymnasiums():
@@ -460,15 +372,6 @@ def test_what_was_returned_is_never_written_to_again():
         np.testing.assert_array_equal(array, copy)
 
 
-@pytest.mark.parametrize("num_envs", [16, 64, 1_024])
-def test_throughput_is_within_1_3_of_gymnasiums_vector_cartpole(num_envs, monkeypatch):
-    monkeypatch.syspath_prepend(Path(__file__).resolve().parent.parent / "benchmarks")
-    import environments
-
-    # Another process may take the processor just when it is our turn: the best of three medians is what the code can do.
-    assert max(environments.compare(num_envs, turns=7)[2] for _ in range(3)) > 1 / 1.3
-
-
 # Pictures
 
 
@@ -491,16 +394,6 @@ def test_vector_environment_draws_a_frame_of_each(no_screen):
     assert [frame.shape for frame in frames] == [(400, 600, 3)] * 2
     assert not np.array_equal(*frames)
     envs.close()
-
-
-def test_window_mode_draws_at_every_step(no_screen, monkeypatch):
-    env = gym.make(CONTINUOUS_CARTPOLE, render_mode="human")
-    drawn = []
-    monkeypatch.setattr(CartPoleEnv, "render", lambda self: drawn.append(self.state.copy()))
-    env.reset(seed=0)
-    env.step(env.action_space.sample())
-    assert len(drawn) == 2
-    assert not np.array_equal(*drawn)
 
 
 @pytest.mark.parametrize("make", [gym.make, gym.make_vec, lambda env_id, render_mode: make_env(env_id, render=render_mode)])
@@ -527,9 +420,3 @@ def test_the_courses_tools_take_it_as_any_other(no_screen):
     random = np.random.default_rng(0)
     short = collect_episodes(make_envs(CONTINUOUS_CARTPOLE, 3, seed=0), lambda seen: random.uniform(-1, 1, (len(seen), 1)))
     assert (short.returns == short.lengths - 1).all()
-
-
-def test_a_policy_that_forgets_the_last_axis_is_told_so():
-    with pytest.raises(InvalidAction) as caught:
-        evaluate(lambda observations: np.zeros(len(observations)), CONTINUOUS_CARTPOLE, episodes=4)
-    one_sentence(caught.value, "(4,)", "(4, 1)")

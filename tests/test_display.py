@@ -1,16 +1,20 @@
 """Where are we, and what can be shown there: found out without being told, and said in one line."""
 
+import contextlib
 import os
 import shutil
+import socket
+import struct
 import subprocess
 import sys
+import threading
 from types import SimpleNamespace
 
 import matplotlib
 import matplotlib.pyplot as plt
 import pytest
 import torch
-from conftest import one_sentence, printed
+from conftest import always_right, one_sentence, printed
 
 import cartpole_lessons
 from cartpole_lessons import display
@@ -25,7 +29,9 @@ from cartpole_lessons.display import (
 )
 from cartpole_lessons.environment import make_env
 from cartpole_lessons.errors import MissingDependency, NoDisplay
+from cartpole_lessons.video import record
 
+linux = pytest.mark.skipif(sys.platform != "linux", reason="displays are named by variables on Linux alone")
 needs_xvfb = pytest.mark.skipif(shutil.which("Xvfb") is None, reason="Xvfb is not installed")
 
 
@@ -34,12 +40,10 @@ def in_kernel(monkeypatch):
     """As if this process were a kernel; `in_kernel(allow_stdin)` says whether its front end can answer prompts."""
 
     def pretend(allow_stdin=True):
-        monkeypatch.setattr(display, "_kernel", lambda: SimpleNamespace(_allow_stdin=allow_stdin))
+        shell = SimpleNamespace(kernel=SimpleNamespace(_allow_stdin=allow_stdin))
+        monkeypatch.setitem(sys.modules, "IPython", SimpleNamespace(get_ipython=lambda: shell))
 
     return pretend
-
-
-# Where are we
 
 
 @pytest.mark.parametrize(
@@ -89,9 +93,6 @@ def test_a_real_kernel_knows_whether_somebody_watches(kernel):
         assert printed(kernel.run(code, watched=watched)) == f"True {watched}\n"
 
 
-# The first call of every lesson
-
-
 def test_setup_says_in_one_line_what_it_found(capsys, no_screen):
     cartpole_lessons.setup()
     (line,) = capsys.readouterr().out.splitlines()
@@ -120,12 +121,21 @@ def test_setup_names_the_command_that_turns_films_on(capsys, missing, modules, c
     assert f"films off ({command})" in capsys.readouterr().out
 
 
-@pytest.mark.parametrize(("screen", "xvfb", "said"), [(True, False, "on"), (False, True, "virtual only"), (False, False, "off")])
-def test_setup_says_whether_windows_can_open(monkeypatch, capsys, screen, xvfb, said):
-    monkeypatch.setattr(display, "has_display", lambda: screen)
+@pytest.mark.parametrize(("there", "xvfb", "said"), [(True, False, "on"), (False, True, "virtual only"), (False, False, "off")])
+def test_setup_says_whether_windows_can_open(monkeypatch, capsys, no_screen, there, xvfb, said):
+    monkeypatch.setattr(display, "has_display", lambda: there)
     monkeypatch.setattr("shutil.which", lambda name: "/usr/bin/Xvfb" if xvfb else None)
     cartpole_lessons.setup()
     assert capsys.readouterr().out.endswith(f"windows {said}\n")
+
+
+@linux
+def test_setup_says_where_a_display_is_named_but_does_not_answer(monkeypatch, capsys):
+    monkeypatch.setenv("DISPLAY", ":77")
+    monkeypatch.delenv("WAYLAND_DISPLAY", raising=False)
+    cartpole_lessons.setup()
+    assert capsys.readouterr().out.endswith(" (nothing answers at DISPLAY=:77)\n")
+    assert os.environ["SDL_VIDEODRIVER"] == "dummy"
 
 
 def test_setup_keeps_sdl_quiet_where_there_is_no_screen(monkeypatch, no_screen):
@@ -136,12 +146,12 @@ def test_setup_keeps_sdl_quiet_where_there_is_no_screen(monkeypatch, no_screen):
     assert os.environ["PYGAME_HIDE_SUPPORT_PROMPT"] == "1"
 
 
-def test_setup_leaves_a_screen_alone_and_a_students_own_choice_too(monkeypatch, no_screen):
-    monkeypatch.setenv("DISPLAY", ":0")
+def test_setup_leaves_a_screen_alone_and_a_students_own_choice_too(monkeypatch):
+    monkeypatch.setattr(display, "has_display", lambda: True)
     monkeypatch.delenv("SDL_VIDEODRIVER", raising=False)
     cartpole_lessons.setup()
     assert "SDL_VIDEODRIVER" not in os.environ
-    monkeypatch.delenv("DISPLAY")
+    monkeypatch.setattr(display, "has_display", lambda: False)
     monkeypatch.setenv("SDL_VIDEODRIVER", "offscreen")
     cartpole_lessons.setup()
     assert os.environ["SDL_VIDEODRIVER"] == "offscreen"
@@ -161,27 +171,114 @@ def test_setup_gives_plots_the_look_of_the_course():
     assert {name: plt.rcParams[name] for name in wanted} == dict(wanted)
 
 
-# Rendering
-
-
-@pytest.mark.parametrize(
-    ("system", "variables", "screen"),
-    [
-        ("linux", {}, False),
-        ("linux", {"DISPLAY": ":0"}, True),
-        ("linux", {"DISPLAY": ""}, False),
-        ("linux", {"WAYLAND_DISPLAY": "wayland-0"}, True),
-        ("win32", {}, True),
-        ("darwin", {}, True),
-    ],
-)
-def test_a_screen_is_there_on_windows_and_macos_and_where_linux_names_one(monkeypatch, system, variables, screen):
+@pytest.mark.parametrize("system", ["win32", "darwin"])
+def test_a_screen_is_always_there_on_windows_and_macos(monkeypatch, system):
     monkeypatch.setattr(display, "sys", SimpleNamespace(platform=system, modules=sys.modules))
-    for name in ("DISPLAY", "WAYLAND_DISPLAY"):
-        monkeypatch.delenv(name, raising=False)
-    for name, value in variables.items():
-        monkeypatch.setenv(name, value)
-    assert has_display() == screen
+    assert has_display()
+
+
+@pytest.fixture
+def screen(tmp_path, monkeypatch):
+    """`screen("DISPLAY", value, family, address)`: a display is named, and after that a program listens at its address."""
+
+    @contextlib.contextmanager
+    def listening(variable, value, family, address):
+        for name in ("DISPLAY", "WAYLAND_DISPLAY"):
+            monkeypatch.delenv(name, raising=False)
+        monkeypatch.setenv(variable, value)
+        assert not has_display()
+        with socket.socket(family) as server:
+            server.bind(address)
+            server.listen()
+            yield server
+
+    return listening
+
+
+@linux
+@pytest.mark.parametrize("value", [":{number}", "unix:{number}.0", "localhost:{number}.0"])
+def test_an_x_display_is_there_while_its_server_answers(screen, value):
+    number = next(number for number in range(50, 1000) if not os.path.exists(f"/tmp/.X11-unix/X{number}"))
+    local = not value.startswith("localhost")
+    family, address = (socket.AF_UNIX, f"\0/tmp/.X11-unix/X{number}") if local else (socket.AF_INET, ("127.0.0.1", 6000 + number))
+    with screen("DISPLAY", value.format(number=number), family, address):
+        assert has_display()
+    assert not has_display()
+
+
+@linux
+@pytest.mark.parametrize("full", [True, False])
+def test_a_wayland_display_is_there_while_its_server_answers(screen, tmp_path, monkeypatch, full):
+    monkeypatch.setenv("XDG_RUNTIME_DIR", "/nowhere" if full else str(tmp_path))
+    path = tmp_path / "wayland-7"
+    with screen("WAYLAND_DISPLAY", str(path) if full else path.name, socket.AF_UNIX, str(path)):
+        assert has_display()
+    assert path.exists()
+    assert not has_display()
+
+
+@linux
+@pytest.mark.parametrize("named", ["", "nonsense", ":", ":x", "localhost:99999999", "/tmp/none:0"])
+def test_a_name_that_means_no_display_is_none(monkeypatch, named):
+    monkeypatch.delenv("WAYLAND_DISPLAY", raising=False)
+    monkeypatch.setenv("DISPLAY", named)
+    assert not has_display()
+
+
+@linux
+def test_a_window_on_a_display_that_does_not_answer_is_refused(monkeypatch):
+    monkeypatch.delenv("SDL_VIDEODRIVER", raising=False)
+    monkeypatch.delenv("WAYLAND_DISPLAY", raising=False)
+    monkeypatch.setenv("DISPLAY", ":77")
+    with pytest.raises(NoDisplay) as caught:
+        make_env(render="human")
+    one_sentence(caught.value, "nothing answers at DISPLAY=:77", "render='rgb_array'", "with virtual_display():")
+
+
+@linux
+def test_a_window_on_a_display_that_lets_nobody_in_is_refused(screen, monkeypatch):
+    """As an X server does with a program that has no permission: SDL would draw into memory instead, without a word."""
+    monkeypatch.delenv("SDL_VIDEODRIVER", raising=False)
+    reason = b"no entry"
+    refusal = struct.pack("<BBHHH", 0, len(reason), 11, 0, len(reason) // 4) + reason  # X11 protocol, "Connection Setup"
+
+    def refuse():
+        with contextlib.suppress(OSError):
+            while True:
+                connection, _ = server.accept()
+                with connection:
+                    if connection.recv(100):
+                        connection.sendall(refusal)
+
+    with screen("DISPLAY", ":976", socket.AF_UNIX, "\0/tmp/.X11-unix/X976") as server:
+        threading.Thread(target=refuse, daemon=True).start()
+        with pytest.raises(NoDisplay) as caught:
+            make_env(render="human")
+        server.shutdown(socket.SHUT_RDWR)
+    one_sentence(caught.value, "lets nobody in", "render='rgb_array'")
+
+
+def test_a_driver_that_the_student_chose_opens_where_no_display_is(monkeypatch, no_screen):
+    pygame = pytest.importorskip("pygame")
+    monkeypatch.setenv("SDL_VIDEODRIVER", "offscreen")
+    with contextlib.closing(make_env(seed=0, render="human")) as env:
+        env.reset()
+        assert pygame.display.get_driver() == "offscreen"
+
+
+def test_filming_leaves_a_window_of_the_students_open(monkeypatch, no_screen):
+    pytest.importorskip("pygame")
+    monkeypatch.setenv("SDL_VIDEODRIVER", "offscreen")  # stands in for a screen
+    with contextlib.closing(make_env(seed=0, render="human")) as env:
+        env.reset()
+        record(always_right, max_steps=3)
+        env.step(0)
+
+
+def test_filming_leaves_no_driver_running_where_no_window_is_open(no_screen):
+    pygame = pytest.importorskip("pygame")
+    record(always_right, max_steps=3)
+    assert not pygame.display.get_init()
 
 
 def test_a_window_without_a_screen_is_refused_with_two_ways_out(no_screen):
@@ -204,20 +301,6 @@ def test_without_pygame_the_message_holds_the_command(missing, render):
     with pytest.raises(MissingDependency) as caught:
         make_env(render=render)
     one_sentence(caught.value, "`pip install pygame-ce`")
-
-
-def test_a_window_takes_the_place_of_the_dummy_driver(monkeypatch, no_screen):
-    pygame = pytest.importorskip("pygame")
-    monkeypatch.setenv("SDL_VIDEODRIVER", "dummy")
-    pygame.display.init()
-    assert pygame.display.get_driver() == "dummy"
-    monkeypatch.setenv("DISPLAY", ":99")
-    prepare_rendering("human")
-    assert "SDL_VIDEODRIVER" not in os.environ
-    assert not pygame.display.get_init()
-
-
-# A screen in memory
 
 
 @needs_xvfb

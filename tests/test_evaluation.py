@@ -5,7 +5,6 @@ import json
 import gymnasium as gym
 import numpy as np
 import pytest
-import torch
 from conftest import GOOD_DIRECTION, LinearPolicy, always_right, global_state_untouched, good_controller, linear_policy, one_sentence
 from IPython.lib.pretty import pretty
 
@@ -27,14 +26,12 @@ def random_policy(observations):
     ("env_id", "returns", "solved", "perfect"),
     [
         ("CartPole-v1", [500] * 100, True, True),
+        ("CartPole-v1", [500] * 99 + [499], True, False),
         ("CartPole-v1", [475] * 100, True, False),
         ("CartPole-v1", [475] * 99 + [474], False, False),
-        ("CartPole-v1", [500] * 99 + [499], True, False),
-        ("CartPole-v1", [195] * 100, False, False),
         ("CartPole-v0", [200] * 100, True, True),
         ("CartPole-v0", [195] * 100, True, False),
         ("CartPole-v0", [195] * 99 + [194], False, False),
-        ("CartPole-v0", [200] * 99 + [199], True, False),
     ],
 )
 def test_solved_is_the_environments_own_threshold_and_perfect_its_time_limit(env_id, returns, solved, perfect):
@@ -86,28 +83,26 @@ def test_unless_told_otherwise_it_plays_100_held_out_episodes_of_version_1():
 
 
 @pytest.mark.parametrize("policy", [random_policy, linear_policy(GOOD_DIRECTION)], ids=["function", "network"])
-def test_global_random_state_and_threads_are_left_alone(policy):
+def test_the_surroundings_are_left_alone_when_the_policy_fails_too(policy):
     with global_state_untouched():
         evaluate(policy, episodes=3)
+        with pytest.raises(InvalidAction):
+            evaluate(lambda observations: np.random.random(len(observations)))  # noqa: NPY002
 
 
-def test_they_are_left_alone_when_the_policy_fails_too():
-    with global_state_untouched(), pytest.raises(InvalidAction):
-        evaluate(lambda observations: np.random.random(len(observations)))  # noqa: NPY002
-
-
-@pytest.mark.parametrize("episodes", [0, -5, 1.5, "100", True])
-def test_a_bad_number_of_episodes_is_named(episodes):
+@pytest.mark.parametrize(
+    ("keywords", "named"),
+    [
+        *(({"episodes": episodes}, ["episodes", repr(episodes)]) for episodes in (0, 1.5, "100", True)),
+        ({"seed": -1}, ["-1"]),
+        ({"env_id": "CartPole-v9"}, ["'CartPole-v9'"]),
+        ({"policy": 7}, ["int"]),
+    ],
+)
+def test_bad_arguments_are_named(keywords, named):
     with pytest.raises(InvalidInput) as caught:
-        evaluate(always_right, episodes=episodes)
-    one_sentence(caught.value, "episodes", repr(episodes))
-
-
-def test_a_bad_seed_an_unknown_environment_and_no_policy_are_named():
-    for keywords, named in [({"seed": -1}, "-1"), ({"env_id": "CartPole-v9"}, "'CartPole-v9'"), ({"policy": 7}, "int")]:
-        with pytest.raises(InvalidInput) as caught:
-            evaluate(**{"policy": always_right, **keywords})
-        one_sentence(caught.value, named)
+        evaluate(**{"policy": always_right, **keywords})
+    one_sentence(caught.value, *named)
 
 
 def test_an_environment_of_which_nothing_can_be_said_is_refused():
@@ -120,14 +115,11 @@ def test_an_environment_of_which_nothing_can_be_said_is_refused():
     ("policy", "named"),
     [
         (lambda observations: np.full(len(observations), np.nan), "float64"),
-        (lambda observations: np.full(len(observations), 2), "2"),
-        (lambda observations: 1, "()"),
-        (lambda observations: observations[:, 2] > 0, "bool"),
-        (lambda observations: torch.randn(len(observations), 2, requires_grad=True), "(100, 2)"),
+        (lambda observations: (np.zeros(len(observations), dtype=int), None), "pair"),
     ],
-    ids=["nan", "out of range", "scalar", "bool", "logits"],
+    ids=["nan", "pair"],
 )
-def test_a_policy_that_returns_an_invalid_action_is_told_so(policy, named):
+def test_a_policy_that_returns_what_cannot_be_executed_is_told_so(policy, named):
     with pytest.raises(InvalidAction) as caught:
         evaluate(policy)
     one_sentence(caught.value, named)

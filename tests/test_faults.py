@@ -3,15 +3,13 @@
 `make test-faults` does each of these as often as the README says, and writes the figures for its table; without it, fewer times.
 """
 
-import ast
-import csv
+import contextlib
 import errno
 import functools
 import json
 import math
 import os
 import random
-import re
 import shutil
 import signal
 import stat
@@ -23,43 +21,32 @@ import time
 import traceback
 import tracemalloc
 import zipfile
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-import matplotlib as mpl
-import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 import torch
 from conftest import (
-    GOOD_DIRECTION,
     Kernel,
-    LinearPolicy,
     always_right,
-    linear_policy,
+    is_beginning_of,
     one_sentence,
     printed,
+    rows_by_name,
     same_result,
+    surroundings,
     train,
     write_reliability_figures,
 )
-from test_states import same
+from test_training import numbered_training
 from test_video import NOISE, decode
 
-from cartpole_lessons import plots, training
-from cartpole_lessons.algorithms import augmented_random_search, dqn, many_seeds, ppo, reinforce
-from cartpole_lessons.checkpoints import (
-    LARGEST_CHECKPOINT,
-    STATE_FORMAT,
-    load_checkpoint,
-    load_policy,
-    load_state,
-    save_checkpoint,
-    save_state,
-)
-from cartpole_lessons.errors import CheckpointError, InvalidAction, RecordingError
-from cartpole_lessons.evaluation import evaluate
-from cartpole_lessons._support.interrupts import HeldInterrupts
-from cartpole_lessons._support.seeding import seeded
+from cartpole_lessons import progress
+from cartpole_lessons import training as training_module
+from cartpole_lessons.algorithms import augmented_random_search, dqn, many_seeds, policy_gradient, ppo, reinforce
+from cartpole_lessons.checkpoints import load_checkpoint, load_policy, save_checkpoint
+from cartpole_lessons.errors import CheckpointError, RecordingError
 from cartpole_lessons.training import Run
 from cartpole_lessons.video import encode, record
 
@@ -129,187 +116,108 @@ def disk(tmp_path):
         subprocess.run(["umount", "-l", str(folder)], check=True)
 
 
-def by_name(text):
-    """A history's CSV text as {name: [(env step, value), ...]}."""
-    rows = {}
-    for row in csv.DictReader(text.splitlines()):
-        rows.setdefault(row["name"], []).append((row["env_step"], row["value"]))
-    return rows
-
-
-def is_beginning_of(part, whole):
-    """Whether each list of the history `part` is how that of `whole` begins."""
-    part, whole = by_name(part), by_name(whole)
-    return all(rows == whole[name][: len(rows)] for name, rows in part.items())
-
-
 # A process that is killed while it trains
 
 
-def slow_down(seconds):
-    """From now on every update takes so much longer, so that there is time to kill the process."""
-    original = Run.record
+def train_slowly(seconds_between_saves, seconds_per_update):
+    """Train for minutes, and keep what there is as often as told."""
+    training_module.SECONDS_BETWEEN_SAVES, record_at_once = seconds_between_saves, Run.record
 
-    def record_slowly(run, **keywords):
-        time.sleep(seconds)
-        original(run, **keywords)
+    def record_slowly(*arguments, **metrics):
+        time.sleep(seconds_per_update)
+        record_at_once(*arguments, **metrics)
 
     Run.record = record_slowly
+    never_perfect()
 
 
-def short_training(**keywords):
-    return train(seed=2, max_steps=20_000, learning_rate=0.01, **keywords)
-
-
-def long_training(**keywords):
+def never_perfect():
     """A lesson's training that never comes to a perfect policy."""
-    return ppo.train(seed=1, learning_rate=1e-6, max_steps=150_000, **keywords)
+    return ppo.train(seed=1, actor_learning_rate=1e-6, max_steps=20_000)
 
 
 @POSIX
-@pytest.mark.parametrize(
-    ("learner", "kind", "slower", "between", "kills"),
-    [
-        (short_training, LinearPolicy, 0.02, 0.1, 1),
-        pytest.param(
-            long_training,
-            ppo.Actor,
-            0.06,
-            training.SECONDS_BETWEEN_SAVES,
-            3,
-            marks=pytest.mark.skipif(not FULL, reason="takes minutes: `make test-faults`"),
-        ),
-    ],
-)
-def test_a_killed_training_leaves_its_history_and_best_policy_and_goes_on_to_the_identical_result(
-    learner, kind, slower, between, kills, tmp_path, monkeypatch, figures, capsys
-):
-    ages = []
-    monkeypatch.setattr(training, "SECONDS_BETWEEN_SAVES", between)
-    (tmp_path / "elsewhere").mkdir()
-    monkeypatch.chdir(tmp_path / "elsewhere")
-    uninterrupted = learner()
+def test_a_killed_training_leaves_its_history_and_best_policy_and_the_same_call_repeats_it(child, tmp_path, monkeypatch, figures):
+    between, kills = (training_module.SECONDS_BETWEEN_SAVES, 3) if FULL else (0.2, 1)
     monkeypatch.chdir(tmp_path)
+    ages, whole = [], never_perfect()
     for number in range(kills):
-        kernel = Kernel()
-        try:
-            kernel.run(
-                f"import os; os.chdir({str(tmp_path)!r}); import test_faults; test_faults.slow_down({slower}); "
-                f"test_faults.training.SECONDS_BETWEEN_SAVES = {between}"
-            )
-            started = time.time()
-            kernel.client.execute(f"test_faults.{learner.__name__}(); open('over', 'w')")
-            while not list(tmp_path.glob("unfinished/*.state")) and time.time() - started < 60:
-                time.sleep(0.01)
-            time.sleep(random.Random(number).uniform(0, 2 * between))
-            os.kill(kernel.manager.provisioner.process.pid, signal.SIGKILL)
-            killed = time.time()
-        finally:
-            kernel.close()
+        process = child(f"import test_faults; test_faults.train_slowly({between}, {between / 16}); open('over', 'w')")
+        started = time.time()
+        while not list(tmp_path.glob("unfinished/*.npz")) and time.time() - started < 60:
+            time.sleep(0.01)
+        time.sleep(random.Random(number).uniform(0, 2 * between))
+        process.kill()
+        killed = time.time()
         assert not (tmp_path / "over").exists(), "the training was over before it was killed"
         (saved,) = tmp_path.glob("unfinished/*.npz")
-        for file in (saved, saved.with_suffix(".csv"), saved.with_suffix(".state")):
-            ages.append(killed - file.stat().st_mtime)
-            assert ages[-1] < between + 2
+        ages += [killed - file.stat().st_mtime for file in (saved, saved.with_suffix(".csv"))]
         history = saved.with_suffix(".csv").read_text()
-        means = [float(value) for _, value in by_name(history).get("evaluation", [])]
-        assert load_checkpoint(saved).mean_return == (max(means) if means else None)
-        assert load_policy(saved, kind).act(OBSERVATIONS).shape == (200,)
         assert len(history.splitlines()) > 5
-
-        capsys.readouterr()
-        resumed = learner(resume=True)
-        assert re.search(r"goes on after [1-9][\d,]* steps", capsys.readouterr().out)
-        assert is_beginning_of(history, resumed.history.to_csv())
-        assert same_result(resumed, uninterrupted)
+        assert is_beginning_of(history, whole.history.to_csv())
+        means = [float(value) for _, value in rows_by_name(history).get("evaluation", [])]
+        assert load_checkpoint(saved).mean_return == (max(means) if means else None)
+        assert load_policy(saved, policy_gradient.PolicyNetwork).act(OBSERVATIONS).shape == (200,)
+        assert same_result(never_perfect(), whole)
         assert not (tmp_path / "unfinished").exists(), "what a finished training leaves no longer is unfinished"
-    if learner is long_training:
-        figures["killed"] = {"trainings": kills, "oldest_seconds": round(max(ages), 1)}
+    assert max(ages) < between + 2
+    figures["killed"] = {"trainings": kills, "oldest_seconds": round(max(ages), 1)}
 
 
-def numbered_run(folder, monkeypatch, interrupt_at=None, error=KeyboardInterrupt, **keywords):
-    """A run of five updates that saves after each; the names of the saved files after every one of them."""
+def kept(folder, monkeypatch, between=0.0, interrupt=lambda: None, **keywords):
+    """A run of five updates in `folder`; its result, and the names of what was kept in `unfinished` at each of them."""
     monkeypatch.chdir(folder)
-    policy, seen = linear_policy(GOOD_DIRECTION), []
-    with Run("lesson", **{"seed": 0, "env_id": "CartPole-v1", "max_steps": 5, "progress": False, **keywords}) as run:
-        run.keep(policy)
-        while run.goes_on(policy):
+    monkeypatch.setattr(training_module, "SECONDS_BETWEEN_SAVES", between)
+    seen = []
+
+    def look(place, update):
+        if place == "collecting":
             seen.append(sorted(path.name for path in folder.glob("unfinished/*")))
-            if len(seen) > (interrupt_at or math.inf):
-                raise error
-            run.record(env_steps=1, returns=[1.0])
-    return run.result, seen
+            if update == 4:
+                interrupt()
+
+    return numbered_training(look, max_steps=5_000, **keywords), seen
 
 
-def test_a_short_training_writes_nothing(tmp_path, monkeypatch, evaluations):
+def test_a_training_of_more_than_8_seconds_is_kept_on_its_way_and_cleared_away_at_its_end(tmp_path, monkeypatch, evaluations):
+    assert training_module.SECONDS_BETWEEN_SAVES == 8
     evaluations(20)
-    _, seen = numbered_run(tmp_path, monkeypatch)
+    _, seen = kept(tmp_path, monkeypatch, between=8)
     assert seen == [[]] * 5
     assert list(tmp_path.iterdir()) == []
-
-
-def test_a_longer_one_is_kept_on_its_way_and_cleared_away_at_its_end(tmp_path, monkeypatch, evaluations):
-    evaluations(20)
-    monkeypatch.setattr(training, "SECONDS_BETWEEN_SAVES", 0)
     (tmp_path / "unfinished").mkdir()
     (tmp_path / "unfinished" / "of-another.npz").touch()
-    _, seen = numbered_run(tmp_path, monkeypatch)
-    assert [len(names) for names in seen] == [4] * 5
+    _, seen = kept(tmp_path, monkeypatch)
+    assert [len(names) for names in seen] == [3] * 5
+    assert seen[0][0].startswith("lesson-seed0-")
     assert [path.name for path in tmp_path.glob("unfinished/*")] == ["of-another.npz"]
-    assert re.fullmatch(r"lesson-seed0-[0-9a-f]{6}\.csv", seen[0][0])
-    _, same = numbered_run(tmp_path, monkeypatch)
-    _, other = numbered_run(tmp_path, monkeypatch, hidden=8)
-    assert seen == same != other
+    assert kept(tmp_path, monkeypatch)[1] == seen != kept(tmp_path, monkeypatch, hyperparameters={"hidden": 8})[1]
 
 
 @pytest.mark.parametrize("error", [KeyboardInterrupt, ZeroDivisionError])
 def test_one_that_was_stopped_or_failed_is_kept(tmp_path, monkeypatch, evaluations, error, capsys):
+    def fail():
+        raise error
+
     evaluations(20, 300, 100)
-    monkeypatch.setattr(training, "SECONDS_BETWEEN_SAVES", 0)
-    try:
-        result, _ = numbered_run(tmp_path, monkeypatch, interrupt_at=3, error=error, evaluate_every=1)
-        assert result.interrupted
-    except ZeroDivisionError:
-        pass
+    with contextlib.suppress(ZeroDivisionError):
+        assert kept(tmp_path, monkeypatch, interrupt=fail, evaluate_every=1)[0].interrupted
     (saved,) = tmp_path.glob("unfinished/*.npz")
     assert load_checkpoint(saved).mean_return == 300
-    assert by_name(saved.with_suffix(".csv").read_text())["episode_return"] == [("1", "1.0"), ("2", "1.0"), ("3", "1.0")]
+    assert len(rows_by_name(saved.with_suffix(".csv").read_text())["episode_return"]) == 6
 
 
 def test_where_it_cannot_be_kept_one_warning_says_so_and_training_goes_on(tmp_path, monkeypatch, evaluations):
     evaluations(20)
-    monkeypatch.setattr(training, "SECONDS_BETWEEN_SAVES", 0)
     (tmp_path / "unfinished").touch()
     with pytest.warns(UserWarning, match="not saved") as caught:
-        result, _ = numbered_run(tmp_path, monkeypatch)
+        result, _ = kept(tmp_path, monkeypatch)
     (warning,) = caught
     one_sentence(str(warning.message).removesuffix(" Training goes on, but is not saved on its way."), "unfinished", "choose a folder")
-    assert result.env_steps == 5
+    assert result.env_steps == 5_000
 
 
-def test_keeping_it_changes_nothing_in_the_training(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    plain = train(seed=4, max_steps=4_000)
-    monkeypatch.setattr(training, "SECONDS_BETWEEN_SAVES", 0)
-    assert same_result(plain, train(seed=4, max_steps=4_000))
-
-
-# Ctrl-C
-
-
-def surroundings():
-    """What a training must leave as it was."""
-    return {
-        "random": random.getstate(),
-        "numpy.random": np.random.get_state()[1].tolist(),  # noqa: NPY002
-        "torch's generator": torch.get_rng_state().tolist(),
-        "torch's threads": torch.get_num_threads(),
-        "torch's gradients": torch.is_grad_enabled(),
-        "figures": plt.get_fignums(),
-        "style": dict(mpl.rcParams),
-        "what Ctrl-C does": signal.getsignal(signal.SIGINT),
-        "environment variables": dict(os.environ),
-    }
+# Ctrl-C: tests/test_training.py presses it at every line
 
 
 #: Each way in which a lesson's training runs: in rounds, on an Ignite engine, from a memory, without gradients, many seeds at once.
@@ -323,9 +231,13 @@ PRESSED = {
 }
 
 
+def as_list(results):
+    return results if isinstance(results, list) else [results]
+
+
 def ctrl_c_at_random_moments(count):
     """Train and press Ctrl-C, `count` times; print a line of JSON that says how often a result, or nothing at all, came out of it."""
-    plots.LivePlot.__init__.__defaults__ = (0.05,)  # seconds: while it draws is a moment like any other
+    progress.LivePlot.__init__.__defaults__ = (0.05,)  # seconds: while it draws is a moment like any other
     torch.set_num_threads(2)
     outcomes, faults = {"result": 0, "nothing begun": 0, "came too late": 0}, []
     generator, each = random.Random(5), math.ceil(count / len(PRESSED))
@@ -345,11 +257,11 @@ def ctrl_c_at_random_moments(count):
                 timer.cancel()
                 timer.join()
             except KeyboardInterrupt as error:
-                frames = {frame.f_code.co_name: frame for frame, _ in traceback.walk_tb(error.__traceback__)}
-                outcome = "nothing begun" if "train" in frames else "came too late"
-                if "train" in frames and something_was_learned(frames["train"].f_locals):
+                inside = [frame.f_locals for frame, _ in traceback.walk_tb(error.__traceback__) if frame.f_code.co_name == "train"]
+                outcome = "nothing begun" if inside else "came too late"
+                if any("left" in names or ("run" in names and names["run"].env_steps) for names in inside):
                     faults.append(f"{name} lost the result: " + traceback.format_exc()[-1500:])
-                del frames
+                del inside
                 timer.join()
             else:
                 outcome = "result" if any(result.interrupted for result in results) else "came too late"
@@ -367,15 +279,6 @@ def ctrl_c_at_random_moments(count):
     print("\noutcomes: " + json.dumps({**outcomes, "faults": faults}))
 
 
-def as_list(results):
-    return results if isinstance(results, list) else [results]
-
-
-def something_was_learned(variables):
-    """Whether a `train()` with these local variables has had a policy to return."""
-    return variables["run"]._policy is not None if "run" in variables else "left" in variables
-
-
 @POSIX
 def test_ctrl_c_at_random_moments_gives_a_result_and_breaks_nothing(tmp_path, figures):
     count = 120 if FULL else 12
@@ -389,8 +292,7 @@ def test_ctrl_c_at_random_moments_gives_a_result_and_breaks_nothing(tmp_path, fi
     outcomes = json.loads(line.removeprefix("outcomes: "))
     assert outcomes["faults"] == []
     assert outcomes["result"] > count / 2
-    pictures = [message for message in messages if message["msg_type"] == "update_display_data"]
-    assert pictures, "nobody was watching"
+    assert [message for message in messages if message["msg_type"] == "update_display_data"], "nobody was watching"
     figures["ctrl_c"] = {
         "moments": outcomes["result"] + outcomes["nothing begun"],
         "learners": len(PRESSED),
@@ -399,79 +301,23 @@ def test_ctrl_c_at_random_moments_gives_a_result_and_breaks_nothing(tmp_path, fi
     }
 
 
-def press():
-    os.kill(os.getpid(), signal.SIGINT)
-    time.sleep(0.01)  # the signal is delivered between two lines
-
-
 @POSIX
-def test_ctrl_c_while_things_are_put_back_takes_effect_when_they_are():
-    steps = []
-
-    def hold():
-        with HeldInterrupts() as held:
-            press()
-            steps.append(held.pressed)
-
-    with pytest.raises(KeyboardInterrupt):
-        hold()
-    assert steps == [True]
-    with HeldInterrupts(deliver=False) as held:
-        with HeldInterrupts():
-            press()
-        steps.append("outer block goes on")
-    assert held.pressed
-    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
-
-
-def test_other_threads_have_no_ctrl_c_to_hold(monkeypatch):
-    entered = []
-
-    def use():
-        with HeldInterrupts() as held:
-            entered.append(held.pressed)
-
-    thread = threading.Thread(target=use)
-    thread.start()
-    thread.join()
-    assert entered == [False]
-
-
-@POSIX
-def test_ctrl_c_while_the_generators_are_put_back_puts_all_of_them_back(monkeypatch):
-    put_back = random.setstate
-    monkeypatch.setattr(random, "setstate", lambda state: (press(), put_back(state)))
-    before = surroundings()
-
-    def draw():
-        with seeded(3):
-            random.random(), np.random.random(), torch.rand(1)  # noqa: NPY002
-
-    with pytest.raises(KeyboardInterrupt):
-        draw()
-    monkeypatch.undo()
-    assert surroundings() == before
-
-
-@POSIX
-@pytest.mark.parametrize("place", ["the last plot", "seeding"])
-def test_ctrl_c_before_and_after_the_training_breaks_nothing(monkeypatch, evaluations, tmp_path, capsys, place):
-    evaluations(20)
-    if place == "the last plot":
-        monkeypatch.setattr(training.LivePlot, "finish", lambda plot, history: press())
-        result, _ = numbered_run(tmp_path, monkeypatch, progress=True)
-        assert result.interrupted
-        assert result.env_steps == 5
-        assert "Stopped by you" in capsys.readouterr().out
-    else:
-        before = surroundings()
-        entered, one_thread = [], training.one_thread
-        monkeypatch.setattr(training, "one_thread", lambda: (press(), entered.append(True), one_thread())[-1])
-        with pytest.raises(KeyboardInterrupt):
-            numbered_run(tmp_path, monkeypatch)
-        assert entered, "the run had begun to seed"
-        monkeypatch.undo()
-        assert surroundings() == before
+def test_ctrl_c_in_the_first_second_of_a_process_leaves_a_process_that_trains(child, figures):
+    code = """
+        import os, signal, threading, time
+        from cartpole_lessons.algorithms import policy_gradient
+        threading.Thread(target=lambda: (time.sleep({}), os.kill(os.getpid(), signal.SIGINT)), daemon=True).start()
+        try:
+            policy_gradient.train(seed=0, max_steps=1_000_000)
+        except KeyboardInterrupt:
+            pass
+        print(policy_gradient.train(seed=0, max_steps=600).env_steps >= 600)
+    """
+    moments = [0.002 + 0.006 * number for number in range(200)] if FULL else [0.1, 0.6]
+    with ThreadPoolExecutor(2) as pool:
+        said = list(pool.map(lambda moment: finished(child(code.format(moment))).splitlines()[-1], moments))
+    assert said == ["True"] * len(moments)
+    figures["first_second"] = {"processes": len(moments)}
 
 
 # A full disk
@@ -479,28 +325,14 @@ def test_ctrl_c_before_and_after_the_training_breaks_nothing(monkeypatch, evalua
 
 def savers():
     """What writes a file that matters, of many pages: {name: (how, which error it raises)}."""
-    film = encode(NOISE, fps=10, label="noise")
     result = train(seed=0, max_steps=100)
     result.history.metrics["loss"] = [(step, 1 / 3) for step in range(10_000)]
-    weights = {"weights": torch.rand(200, 200)}
-    about = {"lesson": "lesson", "env_id": "CartPole-v1", "seed": 0, "hyperparameters": {}}
+    policy, about = ppo.PolicyNetwork(hidden=2_048), {"lesson": "ppo", "env_id": "CartPole-v1", "seed": 0, "hyperparameters": {}}
     return {
-        "film": (film.save, RecordingError),
-        "checkpoint": (lambda path: save_checkpoint(path, weights, **about), CheckpointError),
+        "film": (encode(NOISE, fps=10, label="noise").save, RecordingError),
+        "checkpoint": (lambda path: save_checkpoint(path, policy, **about), CheckpointError),
         "history": (result.history.to_csv, RecordingError),
-        "state": (lambda path: save_state(path, weights), CheckpointError),
     }
-
-
-def assert_told_and_nothing_lost(folder):
-    for name, (save, error) in savers().items():
-        path = folder / name
-        path.write_bytes(b"")  # needs no space
-        with pytest.raises(error) as caught:
-            save(path)
-        one_sentence(caught.value, str(folder), "space")
-        assert path.read_bytes() == b""
-    assert sorted(path.name for path in folder.iterdir() if path.name != "filling") == ["checkpoint", "film", "history", "state"]
 
 
 def fill(folder, left=0):
@@ -510,12 +342,6 @@ def fill(folder, left=0):
     assert shutil.disk_usage(folder).free == left
 
 
-def test_a_disk_that_is_full_is_told_and_leaves_the_old_files(disk):
-    folder = disk(1)
-    fill(folder)
-    assert_told_and_nothing_lost(folder)
-
-
 def test_a_disk_with_any_space_left_holds_the_old_file_or_the_new_one(disk, figures):
     folder, told, whole, generator = disk(8), 0, 0, random.Random(4)
     for name, (save, error) in savers().items():
@@ -523,9 +349,9 @@ def test_a_disk_with_any_space_left_holds_the_old_file_or_the_new_one(disk, figu
         save(path)
         old = path.read_bytes()
         pages = math.ceil(len(old) / 4096)
-        assert pages >= 20, "too small for a disk to fill up while it is written"
-        for _ in range(25 if FULL else 3):
-            fill(folder, left=4096 * generator.randrange(pages * 5 // 4))
+        assert pages >= 10, "too small for a disk to fill up while it is written"
+        for left in [0] + [generator.randrange(pages * 5 // 4) for _ in range(33 if FULL else 3)]:
+            fill(folder, left=4096 * left)
             try:
                 save(path)
                 whole += 1
@@ -544,8 +370,13 @@ def test_a_disk_that_tells_only_at_the_end_that_it_is_full_is_told_too(tmp_path,
     def full(descriptor):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
+    things = savers()
     monkeypatch.setattr(os, "fsync", full)
-    assert_told_and_nothing_lost(tmp_path)
+    for name, (save, error) in things.items():
+        with pytest.raises(error) as caught:
+            save(tmp_path / name)
+        one_sentence(caught.value, str(tmp_path), "space")
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_recording_and_training_on_a_full_disk(disk, monkeypatch):
@@ -556,7 +387,7 @@ def test_recording_and_training_on_a_full_disk(disk, monkeypatch):
         record(always_right, max_steps=10)
     one_sentence(caught.value, str(folder), "free some space")
     plain = train(seed=0, max_steps=2_000)
-    monkeypatch.setattr(training, "SECONDS_BETWEEN_SAVES", 0)
+    monkeypatch.setattr(training_module, "SECONDS_BETWEEN_SAVES", 0)
     monkeypatch.chdir(folder)
     with pytest.warns(UserWarning, match="not saved"):
         assert same_result(train(seed=0, max_steps=2_000), plain)
@@ -596,19 +427,6 @@ def test_a_home_and_a_folder_that_cannot_be_written_stop_nothing(child, disk, un
 
 
 # Clocks, forks, memory
-
-
-def test_a_clock_that_jumps_changes_nothing(monkeypatch, tmp_path):
-    monkeypatch.chdir(tmp_path)
-    plain = train(seed=3, max_steps=2_000, progress=True)
-    generator = random.Random(0)
-    monkeypatch.setattr(time, "time", lambda: generator.uniform(-1e9, 1e10))
-    began = time.perf_counter()
-    result = train(seed=3, max_steps=2_000, progress=True)
-    assert same_result(plain, result)
-    assert 0 < result.seconds < time.perf_counter() - began
-    assert list(tmp_path.iterdir()) == []
-    assert record(always_right, max_steps=3).frames == 4
 
 
 @LINUX
@@ -797,34 +615,15 @@ def test_a_killed_ffmpeg_is_told_and_leaves_no_film(tmp_path, monkeypatch, figur
         program.write_text(f'#!/bin/sh\nexec timeout -s KILL {seconds} "{imageio_ffmpeg.get_ffmpeg_exe()}" "$@"\n')
         program.chmod(program.stat().st_mode | stat.S_IXUSR)
         monkeypatch.setenv("IMAGEIO_FFMPEG_EXE", str(program))
-        imageio_ffmpeg._utils._get_ffmpeg_exe.cache_clear()
-        try:
-            with pytest.raises(RecordingError) as caught:
-                encode(frames, fps=50, label="noise").save(tmp_path / "film.mp4")
-        finally:
-            monkeypatch.undo()
-            imageio_ffmpeg._utils._get_ffmpeg_exe.cache_clear()
+        with pytest.raises(RecordingError) as caught:
+            encode(frames, fps=50, label="noise").save(tmp_path / "film.mp4")
+        monkeypatch.undo()
         one_sentence(caught.value)
         assert not (tmp_path / "film.mp4").exists()
     figures["ffmpeg"] = {"kills": kills}
 
 
-# Weights that are no numbers, and files that are not what they should be
-
-
-@pytest.mark.parametrize("value", [float("nan"), float("inf")])
-def test_weights_that_are_no_numbers_are_told_although_the_greedy_action_looks_fine(value):
-    policy = linear_policy(GOOD_DIRECTION)
-    policy.layer.weight.data[0, 0] = value
-    assert policy.act(OBSERVATIONS[:1])[0] in (0, 1)
-    for play in (evaluate, record):
-        with pytest.raises(InvalidAction) as caught:
-            play(policy)
-        one_sentence(caught.value, "NaN", "learning rate")
-    policy = linear_policy(GOOD_DIRECTION)
-    policy.scale[0] = value
-    with pytest.raises(InvalidAction):
-        evaluate(policy)
+# Files that are not what they should be
 
 
 def corrupt(whole, generator):
@@ -880,72 +679,36 @@ HEADERS = [
 
 
 @pytest.fixture
-def checkpoint(tmp_path, monkeypatch):
-    monkeypatch.setattr(LinearPolicy, "__module__", "lesson")
-    policy = ppo.Actor(hidden=64)
-    keywords = {"lesson": "ppo", "env_id": "CartPole-v1", "seed": 1, "hyperparameters": {"hidden": 64}, "mean_return": 12.5}
-    return save_checkpoint(tmp_path / "whole.npz", policy, **keywords)
+def checkpoint(tmp_path):
+    about = {"lesson": "ppo", "env_id": "CartPole-v1", "seed": 1, "hyperparameters": {"hidden": 64}, "mean_return": 12.5}
+    return save_checkpoint(tmp_path / "whole.npz", ppo.PolicyNetwork(hidden=64), **about)
 
 
-def a_thousand_corruptions(whole, load, unchanged, *named):
-    """Load that many altered copies of the file `whole`; returns what became of them. Each is refused in one sentence, or `unchanged`."""
-    content, path, generator, refused = whole.read_bytes(), whole.with_name("altered"), random.Random(0), 0
+def test_a_thousand_corruptions_of_a_checkpoint_are_refused_or_change_nothing(checkpoint, figures):
+    content, path, generator, refused = checkpoint.read_bytes(), checkpoint.with_name("altered"), random.Random(0), 0
+    weights = load_policy(checkpoint, ppo.PolicyNetwork).state_dict()
     tracemalloc.start()
     try:
         for number in range(1_000):
             if number < len(HEADERS):
-                with_header(path, whole, HEADERS[number])
+                with_header(path, checkpoint, HEADERS[number])
             else:
                 path.write_bytes(corrupt(content, generator))
             try:
-                loaded = load(path)
+                loaded = load_policy(path, ppo.PolicyNetwork).state_dict()
             except CheckpointError as error:
-                one_sentence(error, str(path), *named)
+                one_sentence(error, str(path))
                 refused += 1
                 continue
             assert number >= len(HEADERS), HEADERS[number]
-            assert unchanged(loaded)
+            assert loaded.keys() == weights.keys()
+            assert all(torch.equal(loaded[name], weights[name]) for name in weights)
         peak = tracemalloc.get_traced_memory()[1]
     finally:
         tracemalloc.stop()
     assert refused > 700
     assert peak < 20e6, "memory is taken for what is in the file, not for what it claims"
-    return {"corruptions": 1_000, "refused": refused, "unchanged": 1_000 - refused}
-
-
-def test_a_thousand_corruptions_of_a_checkpoint_are_refused_or_change_nothing(checkpoint, figures):
-    def weights(path):
-        return dict(load_policy(path, ppo.Actor).state_dict())
-
-    figures["checkpoints"] = a_thousand_corruptions(checkpoint, weights, functools.partial(same, weights(checkpoint)))
-
-
-def test_a_thousand_corruptions_of_a_state_are_refused_or_change_nothing(tmp_path, monkeypatch, figures):
-    monkeypatch.setattr(training, "SECONDS_BETWEEN_SAVES", 0)
-    numbered_run(tmp_path, monkeypatch, interrupt_at=3, max_steps=50)
-    (whole,) = tmp_path.glob("unfinished/*.state")
-    figures["states"] = a_thousand_corruptions(whole, load_state, functools.partial(same, load_state(whole)), "delete it")
-
-
-TREES = [
-    None, [], 5, "text", {}, {"dict": 1}, {"dict": [1]}, {"dict": [[[1], 2]]}, {"tensor": "none"}, {"array": 5}, {"pickle": "array0"},
-    {"tuple": 5}, {"number": "array0"}, {"dict": [["parts", [{"tensor": "array0"}]]]},
-    {"dict": [["versions", {"dict": []}], ["parts", []], ["own", []], ["history", []], ["random", []]]},
-    {"dict": [["versions", training.VERSIONS], ["parts", ["os.system"]], ["own", {}], ["history", {}], ["random", {}]]},
-]  # fmt: skip
-
-
-@pytest.mark.parametrize("tree", TREES, ids=str)
-def test_a_whole_file_with_a_state_that_somebody_made_up_is_one_sentence(tree, tmp_path, monkeypatch):
-    monkeypatch.setattr(training, "SECONDS_BETWEEN_SAVES", 0)
-    numbered_run(tmp_path, monkeypatch, interrupt_at=3, max_steps=50)
-    (path,) = tmp_path.glob("unfinished/*.state")
-    metadata = json.dumps({"format": STATE_FORMAT, "state": tree, "entries": ["array0"]}).encode()
-    with path.open("wb") as file:
-        np.savez(file, metadata=np.frombuffer(metadata, dtype=np.uint8), array0=np.zeros(3))
-    with pytest.raises(CheckpointError) as caught:
-        numbered_run(tmp_path, monkeypatch, max_steps=50, resume=True)
-    one_sentence(caught.value, path.name)
+    figures["checkpoints"] = {"corruptions": 1_000, "refused": refused, "unchanged": 1_000 - refused}
 
 
 @LINUX
@@ -953,17 +716,17 @@ def test_a_checkpoint_that_asks_for_a_huge_network_is_refused_before_any_memory_
     sizes = [10**8, 10**9, 10**15]
     for hidden in sizes:
         keywords = {"lesson": "ppo", "env_id": "CartPole-v1", "seed": 1, "hyperparameters": {"hidden": hidden}}
-        save_checkpoint(tmp_path / f"{hidden}.npz", ppo.Actor(hidden=64), **keywords)
+        save_checkpoint(tmp_path / f"{hidden}.npz", ppo.PolicyNetwork(hidden=64), **keywords)
     code = f"""
         import resource
         from cartpole_lessons.algorithms import ppo
         from cartpole_lessons.checkpoints import load_policy
         from cartpole_lessons.errors import CheckpointError
-        ppo.Actor(hidden=64)
+        ppo.PolicyNetwork(hidden=64)
         before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
         for hidden in {sizes}:
             try:
-                load_policy(f"{{hidden}}.npz", ppo.Actor)
+                load_policy(f"{{hidden}}.npz", ppo.PolicyNetwork)
             except CheckpointError as error:
                 print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before, error)
     """
@@ -971,30 +734,8 @@ def test_a_checkpoint_that_asks_for_a_huge_network_is_refused_before_any_memory_
     assert len(lines) == len(sizes)
     for line in lines:
         kilobytes, sentence = line.split(maxsplit=1)
-        assert "do not fit Actor" in sentence
+        assert "PolicyNetwork" in sentence
         assert int(kilobytes) < 50_000
-
-
-def test_a_file_far_larger_than_any_checkpoint_is_not_even_read(tmp_path):
-    with (tmp_path / "large.npz").open("wb") as file:
-        file.truncate(10**11 if sys.platform == "linux" else LARGEST_CHECKPOINT + 1)  # a hole, which takes no space
-    with pytest.raises(CheckpointError) as caught:
-        load_checkpoint(tmp_path / "large.npz")
-    one_sentence(caught.value, "64 MB")
-
-
-class WithItem(LinearPolicy):
-    """A policy that looks at its weights while it is made, which torch's device without memory does not allow."""
-
-    def __init__(self):
-        super().__init__()
-        self.largest = self.layer.weight.detach().max().item()
-
-
-def test_a_class_that_needs_real_weights_to_be_made_can_be_loaded(tmp_path):
-    policy = WithItem()
-    path = save_checkpoint(tmp_path / "p.npz", policy, lesson=__name__, env_id="CartPole-v1", seed=0, hyperparameters={})
-    assert torch.equal(load_policy(path, WithItem).layer.weight, policy.layer.weight)
 
 
 # Notebooks, as the tools read them
@@ -1015,33 +756,6 @@ def structures(notebook, generator):
         else:
             node[key] = generator.choice([None, 7, "text", [], {}, [[]], {"a": 1}, -1.5, True])
         return json.dumps(altered).encode()
-
-
-def test_an_altered_notebook_is_read_or_named_in_one_sentence(monkeypatch, tmp_path):
-    monkeypatch.syspath_prepend(ROOT / "tools")
-    import badges
-
-    from notebooks import read_notebook
-
-    whole = (ROOT / "notebooks" / "02_policy_gradient.ipynb").read_bytes()
-    small = json.loads(whole)
-    for cell in small["cells"]:
-        cell.pop("outputs", None)
-        if cell["cell_type"] == "code":
-            cell["outputs"] = []
-    text = json.dumps(small).encode()
-    generator, path, refused = random.Random(0), tmp_path / "altered.ipynb", 0
-    monkeypatch.setattr(badges, "ROOT", tmp_path)
-    monkeypatch.setattr(badges, "launch_badges", lambda path: "badges")
-    for number in range(1_000 if FULL else 100):
-        path.write_bytes(structures(small, generator) if number % 2 else corrupt(text, generator))
-        for use in (read_notebook, badges.lesson_notebook, badges.title_and_summary, badges.exported_module):
-            try:
-                use(path)
-            except SystemExit as error:
-                one_sentence(error, "altered.ipynb")
-                refused += 1
-    assert refused > 50
 
 
 def test_an_altered_notebook_is_exported_or_named_in_one_sentence(monkeypatch, tmp_path, figures):
@@ -1069,8 +783,3 @@ def test_an_altered_notebook_is_exported_or_named_in_one_sentence(monkeypatch, t
     assert refused > 10
     assert exported > 0
     figures["exports"] = {"alterations": alterations, "refused": refused}
-
-
-def test_the_fuzzed_headers_would_be_harmful_where_they_are_run():
-    """Otherwise the test of the corruptions would prove nothing of code that is run."""
-    assert isinstance(ast.parse(HEADERS[8]).body[0].value, ast.Call)

@@ -2,12 +2,14 @@
 
 import ast
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import nbformat
 import pytest
+from changes import FOLLOWS
 
 ROOT = Path(__file__).resolve().parent.parent
 LESSONS = sorted((ROOT / "notebooks").glob("[0-9]*.ipynb"))
@@ -119,28 +121,64 @@ def test_links_to_other_lessons_are_planned_lessons(path, notebook):
     assert path.stem in planned
 
 
-def test_exporting_again_changes_nothing(path, tmp_path):
-    source = path.read_text(encoding="utf-8")
-    exported = re.search(r"#\| default_exp algorithms\.(\w+)", source)
-    if exported is None:
-        assert "#| export" not in source
+def exported_module(path):
+    """The generated module of a lesson, None where it exports none."""
+    exported = re.search(r"#\| default_exp algorithms\.(\w+)", path.read_text(encoding="utf-8"))
+    return ALGORITHMS / f"{exported[1]}.py" if exported else None
+
+
+@pytest.fixture(scope="session")
+def exported_anew(tmp_path_factory):
+    """A copy of the repository's layout, into which all lessons were exported."""
+    folder = tmp_path_factory.mktemp("exported")
+    shutil.copytree(ROOT / "notebooks", folder / "notebooks", ignore=shutil.ignore_patterns(".*"))
+    shutil.copy(ROOT / "pyproject.toml", folder)
+    subprocess.run([sys.executable, str(ROOT / "tools" / "export.py")], cwd=folder, check=True)
+    return folder / "cartpole_lessons" / "algorithms"
+
+
+def test_exporting_again_changes_nothing(path, exported_anew):
+    module = exported_module(path)
+    if module is None:
+        assert "#| export" not in path.read_text(encoding="utf-8")
+    else:
+        assert (exported_anew / module.name).read_text(encoding="utf-8") == module.read_text(encoding="utf-8"), "run `make export`"
+
+
+def test_shows_the_whole_algorithm_in_thirty_lines_with_nothing_of_ours_but_the_network(path, notebook):
+    module = exported_module(path)
+    # LQR has no loop, and lesson 13 is lesson 04's many times over.
+    if module is None or module.stem in ("hand_made", "many_seeds"):
         return
-    # The generated file names the notebook by its relative path, so the copy keeps the repository's layout.
-    copy = tmp_path / "notebooks" / path.name
-    copy.parent.mkdir()
-    copy.write_text(source, encoding="utf-8")
-    (tmp_path / "pyproject.toml").write_text((ROOT / "pyproject.toml").read_text(encoding="utf-8"), encoding="utf-8")
-    subprocess.run([sys.executable, str(ROOT / "tools" / "export.py")], cwd=tmp_path, check=True)
-    module = f"{exported[1]}.py"
-    fresh = (tmp_path / "cartpole_lessons" / "algorithms" / module).read_text(encoding="utf-8")
-    assert fresh == (ALGORITHMS / module).read_text(encoding="utf-8"), "run `make export`"
+    (bare,) = (cell for cell in code_cells(notebook) if "bare-loop" in cell.metadata.get("tags", []))
+    assert len(bare.source.splitlines()) <= 30
+    ours, classes = set(), set()
+    for cell in code_cells(notebook):
+        for node in ast.walk(ast.parse("\n".join(line for line in cell.source.splitlines() if not line.lstrip().startswith("%")))):
+            if isinstance(node, ast.ImportFrom) and node.module.startswith("cartpole_lessons"):
+                ours |= {alias.asname or alias.name for alias in node.names}
+            elif isinstance(node, ast.FunctionDef) and "#| export" in cell.source:
+                ours.add(node.name)
+            elif isinstance(node, ast.ClassDef):
+                classes.add(node.name)
+    used = {node.id for node in ast.walk(ast.parse(bare.source)) if isinstance(node, ast.Name)}
+    networks = {"PolicyNetwork", "Critic"}  # of lessons before
+    assert used & ours - classes - networks == set()
+    assert "cartpole_lessons." not in bare.source.replace("cartpole_lessons.continuous", "")
+
+
+def test_shows_what_changed_against_the_lesson_before(path, notebook):
+    module = exported_module(path)
+    if module is not None and module.stem in FOLLOWS:
+        (cell,) = (cell for cell in code_cells(notebook) if cell.id == "what-changed")
+        assert "what_changed(" in cell.source
 
 
 def test_exported_functions_state_shapes_and_types(path):
-    exported = re.search(r"#\| default_exp algorithms\.(\w+)", path.read_text(encoding="utf-8"))
-    if exported is None:
+    module = exported_module(path)
+    if module is None:
         return
-    tree = ast.parse((ALGORITHMS / f"{exported[1]}.py").read_text(encoding="utf-8"))
+    tree = ast.parse(module.read_text(encoding="utf-8"))
     classes = [node for node in tree.body if isinstance(node, ast.ClassDef)]
     members = [*tree.body, *(member for node in classes for member in node.body)]
     public = [node for node in members if isinstance(node, ast.FunctionDef | ast.ClassDef) and not node.name.startswith("_")]

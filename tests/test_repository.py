@@ -10,6 +10,7 @@ import zipfile
 from graphlib import TopologicalSorter
 from pathlib import Path
 
+import badges
 import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -43,10 +44,7 @@ def pins(lines):
     return {match[1].lower(): match[2] for match in matches if match}
 
 
-def test_badges_install_cells_and_readme_table_are_up_to_date(monkeypatch):
-    monkeypatch.syspath_prepend(ROOT / "tools")
-    import badges
-
+def test_badges_install_cells_and_readme_table_are_up_to_date():
     stale = [path.name for path, wanted in badges.derived_files().items() if path.read_text(encoding="utf-8") != wanted]
     assert stale == [], "run `make badges`"
 

@@ -1,7 +1,9 @@
 """Whole episodes, and steps that run on from batch to batch: nothing that autoreset does gets into either."""
 
 import itertools
+from types import SimpleNamespace
 
+import gymnasium as gym
 import hypothesis.strategies as st
 import numpy as np
 import pytest
@@ -10,18 +12,16 @@ from conftest import (
     GOOD_DIRECTION,
     LinearPolicy,
     ScriptedEnvs,
-    always_right,
-    global_state_untouched,
     good_controller,
     linear_policy,
     one_sentence,
 )
 from hypothesis import given, settings
 
+from cartpole_lessons._support.seeding import seeded
 from cartpole_lessons.environment import make_env, make_envs
 from cartpole_lessons.errors import InvalidAction, InvalidInput
-from cartpole_lessons.rollout import StepCollector, collect_episodes
-from cartpole_lessons._support.seeding import seeded
+from cartpole_lessons.rollout import StepCollector, collect_episodes, play_episode
 
 LIMIT = 20
 #: Of up to 5 environments: the lengths of the episodes that each would play, more than fit before the longest first one ends.
@@ -96,6 +96,7 @@ def test_shapes_and_dtypes_are_those_promised():
     assert (episodes.terminated.shape, episodes.truncated.shape) == ((6,), (6,))
     assert (episodes.lengths.dtype, episodes.returns.dtype) == (torch.int64, torch.float32)
     assert type(episodes.env_steps) is int
+    assert {tensor.device.type for tensor in vars(episodes.to("meta")).values()} == {"meta"}
 
 
 @pytest.mark.parametrize(("env_id", "limit"), [("CartPole-v0", 200), ("CartPole-v1", 500)])
@@ -113,45 +114,41 @@ def test_forces_are_collected_as_forces():
     assert (episodes.actions == 0.5).all()
 
 
-def test_a_plain_function_can_play_too():
-    episodes = collect_episodes(make_envs("CartPole-v1", 3, seed=0), good_controller)
-    assert episodes.lengths.tolist() == [500] * 3
-
-
-def test_actions_are_drawn_as_in_training():
+def test_actions_are_drawn_as_in_training_and_every_call_plays_new_episodes():
     policy, envs = LinearPolicy(), make_envs("CartPole-v1", 8, seed=0)
-    episodes = collect_episodes(envs, policy)
-    greedy = policy.act(episodes.observations[episodes.mask])
-    assert not torch.equal(greedy, episodes.actions[episodes.mask])
-
-
-def test_every_call_plays_new_episodes():
-    envs = make_envs("CartPole-v1", 4, seed=0)
-    first, second = (collect_episodes(envs, always_right) for _ in range(2))
+    first, second = (collect_episodes(envs, policy) for _ in range(2))
+    assert not torch.equal(policy.act(first.observations[first.mask]), first.actions[first.mask])
     assert not torch.equal(first.observations[0], second.observations[0])
 
 
-def test_torchs_threads_are_as_many_as_before():
-    with global_state_untouched(), seeded(0):
-        collect_episodes(make_envs("CartPole-v1", 4, seed=0), LinearPolicy())
+def test_an_action_that_the_environment_cannot_execute_is_named():
+    for collect in (collect_episodes, lambda envs, policy: StepCollector(envs, 3).collect(policy)):
+        with pytest.raises(InvalidAction) as caught:
+            collect(make_envs("CartPole-v1", 2, seed=0), lambda observations: np.array([0.4, 0.6]))
+        one_sentence(caught.value, "float64")
 
 
-@pytest.mark.parametrize(
-    ("actions", "named"),
-    [(np.array([0.4, 0.6]), "float64"), (np.array([0, 2]), "2"), (np.array([1]), "(1,)"), (np.full(2, np.nan), "float64")],
-)
-def test_an_action_that_the_environment_cannot_execute_is_named(actions, named):
-    with pytest.raises(InvalidAction) as caught:
-        collect_episodes(make_envs("CartPole-v1", 2, seed=0), lambda observations: actions)
-    one_sentence(caught.value, named)
-
-
-def test_environments_without_a_time_limit_are_refused():
-    envs = ScriptedEnvs([[3]])
-    envs.spec = None
+def test_environments_without_a_time_limit_or_with_a_longer_one_than_they_say_are_refused():
+    for spec, named in ((None, "make_envs()"), (SimpleNamespace(max_episode_steps=10), "10 steps")):
+        envs = ScriptedEnvs([[15]])
+        envs.spec = spec
+        with pytest.raises(InvalidInput) as caught:
+            collect_episodes(envs, linear_policy(GOOD_DIRECTION))
+        one_sentence(caught.value, named)
+    longer = gym.make_vec("CartPole-v1", num_envs=2, max_episode_steps=1_000)
+    longer.reset(seed=0)
     with pytest.raises(InvalidInput) as caught:
-        collect_episodes(envs, linear_policy(GOOD_DIRECTION))
-    one_sentence(caught.value, "time limit", "make_envs()")
+        collect_episodes(longer, good_controller)
+    one_sentence(caught.value, "500 steps", "register")
+
+
+def test_one_episode_yields_its_start_and_what_each_step_led_to():
+    policy = linear_policy(GOOD_DIRECTION)
+    observations = list(play_episode(make_env("CartPole-v0", seed=3), policy))
+    assert len(observations) == 201
+    np.testing.assert_array_equal(observations[0], make_env("CartPole-v0", seed=3).reset()[0])
+    with pytest.raises(InvalidAction):
+        list(play_episode(make_env(), lambda observations: np.array([2])))
 
 
 # Steps that run on
@@ -225,14 +222,8 @@ def test_steps_are_drawn_as_in_training_or_chosen_by_a_function():
     assert StepCollector(make_envs("CartPole-v1", 2, seed=0), 500).collect(good_controller).truncated[-1].all()
 
 
-@pytest.mark.parametrize("steps", [0, -1, 2.5, "4"])
-def test_a_bad_number_of_steps_is_named(steps):
-    with pytest.raises(InvalidInput) as caught:
-        StepCollector(make_envs("CartPole-v1", 2), steps)
-    one_sentence(caught.value, "steps", repr(steps))
-
-
-def test_an_invalid_action_is_named_while_steps_are_collected_too():
-    with pytest.raises(InvalidAction) as caught:
-        StepCollector(make_envs("CartPole-v1", 2), 3).collect(lambda observations: np.array([0.4, 0.6]))
-    one_sentence(caught.value, "float64")
+def test_a_bad_number_of_steps_is_named():
+    for steps in (0, 2.5):
+        with pytest.raises(InvalidInput) as caught:
+            StepCollector(make_envs("CartPole-v1", 2), steps)
+        one_sentence(caught.value, "steps", repr(steps))

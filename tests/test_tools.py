@@ -12,6 +12,7 @@ from pathlib import Path
 import nbformat
 import pytest
 from conftest import one_sentence
+from export import export as make_export
 
 ROOT = Path(__file__).resolve().parent.parent
 KILLS = 100 if os.environ.get("FAULTS") == "full" else 1  # of each of the two
@@ -59,10 +60,7 @@ def files(repository):
     ],
 )
 def test_a_notebook_exports_to_algorithms_and_nowhere_else(repository, monkeypatch, name, export):
-    monkeypatch.syspath_prepend(ROOT / "tools")
     monkeypatch.chdir(repository)
-    from export import export as make_export
-
     write_lesson(repository, name, export)
     before = files(repository)
     with pytest.raises(SystemExit) as stopped:

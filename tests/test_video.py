@@ -2,19 +2,20 @@
 
 import base64
 import io
+import tracemalloc
 import warnings
 from html.parser import HTMLParser
 
-import gymnasium as gym
 import imageio_ffmpeg
 import numpy as np
 import pytest
 from conftest import GOOD_DIRECTION, always_right, full_disk, global_state_untouched, good_controller, linear_policy, one_sentence
+from IPython.core.formatters import DisplayFormatter
 from PIL import Image
 
 from cartpole_lessons.environment import make_env
 from cartpole_lessons.errors import InvalidAction, InvalidInput, MissingDependency, RecordingError
-from cartpole_lessons.evaluation import HELD_OUT_SEED, evaluate
+from cartpole_lessons.evaluation import HELD_OUT_SEED
 from cartpole_lessons.video import encode, record, record_training, side_by_side
 
 NOISE = np.random.default_rng(0).integers(0, 256, (40, 64, 96, 3), dtype=np.uint8)
@@ -75,15 +76,11 @@ def test_a_film_plays_in_every_browser(film, tmp_path):
     assert 0 < film.mp4.find(b"moov") < film.mp4.find(b"mdat")
 
 
-def test_a_whole_balanced_episode_is_a_small_film(tmp_path):
+def test_a_whole_balanced_episode_is_a_small_film_and_max_steps_a_shorter_one():
     film = record(linear_policy(GOOD_DIRECTION))
     assert film.frames == 501
-    assert len(decode_film(film, tmp_path)[1]) == 501
     assert len(film.mp4) < 60_000
     assert str(film) == repr(film) == "film of 501 frames, 10.0 s: CartPole-v1: 500 steps"
-
-
-def test_filming_stops_after_max_steps_and_version_0_at_its_own_limit():
     assert record(good_controller, max_steps=5).frames == 6
     assert record(always_right, max_steps=400).frames < 20
     assert record(good_controller, "CartPole-v0").frames == 201
@@ -91,23 +88,21 @@ def test_filming_stops_after_max_steps_and_version_0_at_its_own_limit():
 
 def test_slow_motion_stretches_the_film(film):
     slow = record(always_right, seed=1, slow_motion=5)
-    assert slow.frames == film.frames
-    assert slow.fps == film.fps / 5
+    assert (slow.frames, slow.fps) == (film.frames, film.fps / 5)
 
 
 def test_the_filmed_episode_is_the_one_of_the_seed():
     assert record(always_right, seed=3).mp4 == record(always_right, seed=3).mp4 != record(always_right, seed=4).mp4
     # Unless told otherwise, one of those episodes that `evaluate` holds out.
     assert record(always_right).mp4 == record(always_right, seed=HELD_OUT_SEED).mp4
-    assert evaluate(always_right).seed == HELD_OUT_SEED
 
 
-def test_global_random_state_is_left_alone(tmp_path):
+def test_filming_leaves_the_surroundings_alone_and_changes_nothing_in_a_training(tmp_path, no_screen):
+    record(always_right, max_steps=1)  # the first one makes SDL ready for a machine without a screen
     with global_state_untouched():
         record(lambda observations: np.random.randint(0, 2, len(observations)), max_steps=3)  # noqa: NPY002
-    with global_state_untouched():
         env = record_training(make_env(seed=0, render="rgb_array"), tmp_path, every=1)
-        play(env, 1)
+        assert play(env, 4) == play(make_env(seed=0), 4)
         env.close()
 
 
@@ -121,20 +116,29 @@ def test_frames_of_odd_size_lose_a_row_or_a_column(tmp_path, height, width):
     assert np.abs(frames.astype(int) - 200).max() < 5
 
 
-def test_one_frame_is_a_film():
+def test_one_frame_is_a_film_and_none_is_none():
     assert encode(NOISE[:1], fps=10, label="still").frames == 1
-
-
-def test_no_frame_is_none():
     with pytest.raises(InvalidInput) as caught:
         encode([], fps=10, label="")
     one_sentence(caught.value, "at least one frame")
 
 
-def test_the_poster_is_a_picture_of_the_film(film):
-    poster = Image.open(io.BytesIO(film.poster))
-    assert (poster.format, poster.size) == ("PNG", film.size)
-    assert len(poster.convert("RGB").getcolors()) > 3
+@pytest.mark.parametrize("count", [1, 2, 5, 100])
+def test_the_poster_is_a_frame_from_the_first_third(count):
+    frames = [np.full((40, 64, 3), number, dtype=np.uint8) for number in range(count)]
+    (color,) = set(Image.open(io.BytesIO(encode(frames, fps=10, label="").poster)).convert("RGB").getdata())
+    assert count // 6 <= color[0] <= count // 3
+
+
+def test_a_film_of_any_length_needs_no_more_memory():
+    blank = np.zeros((400, 600, 3), dtype=np.uint8)
+    encode([blank], fps=50, label="")  # what is imported takes memory once
+    tracemalloc.start()
+    try:
+        encode((blank.copy() for _ in range(300)), fps=50, label="")
+        assert tracemalloc.get_traced_memory()[1] < 20 * blank.nbytes
+    finally:
+        tracemalloc.stop()
 
 
 # What a notebook gets
@@ -164,6 +168,11 @@ def content_of(data_url, kind):
     return base64.b64decode(data, validate=True)
 
 
+def shown_by_a_notebook(thing):
+    """What it is in the kinds of output that a notebook can show, by IPython's own formatter."""
+    return DisplayFormatter().format(thing)[0]
+
+
 def test_the_film_is_embedded_with_poster_controls_and_a_label(film):
     (player,) = Elements(film.to_html()).of("video")
     assert {"controls", "loop", "muted", "playsinline"} <= set(player)
@@ -175,11 +184,11 @@ def test_the_film_is_embedded_with_poster_controls_and_a_label(film):
 
 
 def test_places_that_strip_films_show_the_poster_and_others_the_text(film):
-    bundle = film._repr_mimebundle_()
-    assert set(bundle) == {"text/html", "image/png", "text/plain"}
-    assert bundle["text/html"] == film.to_html()
-    assert base64.b64decode(bundle["image/png"]) == film.poster
-    assert bundle["text/plain"] == str(film)
+    shown = shown_by_a_notebook(film)
+    assert set(shown) == {"text/html", "image/png", "text/plain"}
+    assert shown["text/html"] == film.to_html()
+    assert base64.b64decode(shown["image/png"]) == film.poster
+    assert shown["text/plain"] == str(film)
     assert "falls" in str(film)
 
 
@@ -192,23 +201,12 @@ def test_a_label_is_shown_and_never_run(label):
     assert elements.text == label
 
 
-def test_a_cell_shows_one_film_and_side_by_side_shows_several(kernel):
-    kernel.run("from conftest import always_right; from cartpole_lessons.video import record, side_by_side")
-    for code, players in [("record(always_right, max_steps=2)", 1), ("side_by_side(*[record(always_right, max_steps=2)] * 3)", 3)]:
-        (data,) = [message["content"]["data"] for message in kernel.run(code) if message["msg_type"] == "execute_result"]
-        assert set(data) == {"text/html", "image/png", "text/plain"}
-        assert len(Elements(data["text/html"]).of("video")) == players
-        assert Image.open(io.BytesIO(base64.b64decode(data["image/png"]))).size == (600 * players, 400)
-
-
-def test_films_of_different_heights_stand_side_by_side():
+def test_side_by_side_shows_several_films_also_of_different_heights():
     low, high = encode(NOISE[:2, :40], fps=10, label="low"), encode(NOISE[:2], fps=10, label="high")
-    bundle = side_by_side(low, high)._repr_mimebundle_()
-    assert Image.open(io.BytesIO(base64.b64decode(bundle["image/png"]))).size == (2 * 96, 40)
-    assert bundle["text/plain"] == f"{low}\n{high}"
-
-
-def test_no_films_side_by_side_are_refused():
+    shown = shown_by_a_notebook(side_by_side(low, high, low))
+    assert len(Elements(shown["text/html"]).of("video")) == 3
+    assert Image.open(io.BytesIO(base64.b64decode(shown["image/png"]))).size == (3 * 96, 40)
+    assert shown["text/plain"] == f"{low}\n{high}\n{low}"
     with pytest.raises(InvalidInput) as caught:
         side_by_side()
     one_sentence(caught.value, "record(...)")
@@ -236,20 +234,29 @@ def test_bad_arguments_are_named(keywords, error, named):
     one_sentence(caught.value, named)
 
 
-def test_a_folder_that_cannot_be_written_is_named(film, unwritable):
-    with pytest.raises(RecordingError) as caught:
-        film.save(unwritable / "film.mp4")
-    one_sentence(caught.value, str(unwritable), "choose a folder")
+def test_an_error_of_the_policy_is_passed_on_and_leaves_nothing(tmp_path, monkeypatch):
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
 
+    def look_up(observations):
+        raise FileNotFoundError("my table")
 
-def test_a_disk_that_fills_up_while_saving_is_told_and_leaves_nothing(film, tmp_path):
-    with pytest.raises(RecordingError) as caught, full_disk(1_000):
-        film.save(tmp_path / "film.mp4")
-    one_sentence(caught.value, str(tmp_path), "free some space")
+    with pytest.raises(FileNotFoundError, match="my table"):
+        record(look_up)
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.parametrize("share", [0, 0.001, 0.1, 0.5, 0.9, 0.999])
+def test_a_folder_that_cannot_be_written_is_named_and_a_full_disk_leaves_nothing(film, unwritable, tmp_path):
+    with pytest.raises(RecordingError) as caught:
+        film.save(unwritable / "film.mp4")
+    one_sentence(caught.value, str(unwritable), "choose a folder")
+    (tmp_path / "films").mkdir()
+    with pytest.raises(RecordingError) as caught, full_disk(1_000):
+        film.save(tmp_path / "films" / "film.mp4")
+    one_sentence(caught.value, str(tmp_path), "free some space")
+    assert list((tmp_path / "films").iterdir()) == []
+
+
+@pytest.mark.parametrize("share", [0, 0.1, 0.9, 0.999])
 def test_a_disk_that_fills_up_while_encoding_is_told_wherever_it_happens(tmp_path, monkeypatch, share):
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
     size = len(encode(NOISE, fps=10, label="noise").mp4)
@@ -266,39 +273,24 @@ def test_no_folder_for_temporary_files_is_told(monkeypatch, unwritable):
     one_sentence(caught.value, str(unwritable))
 
 
-def test_without_imageio_ffmpeg_the_message_holds_the_command(missing):
+def test_without_ffmpeg_the_message_holds_the_command(missing, monkeypatch, tmp_path):
+    def not_found():
+        raise RuntimeError("No ffmpeg exe could be found.")
+
+    monkeypatch.setattr("imageio_ffmpeg.get_ffmpeg_exe", not_found)  # as its wheel for an unknown platform does
+    for film in (lambda: encode(NOISE[:2], fps=10, label=""), lambda: filmed(tmp_path)):
+        with pytest.raises(MissingDependency) as caught:
+            film()
+        one_sentence(caught.value, "`pip install --force-reinstall imageio-ffmpeg`", "`apt-get install -y ffmpeg`")
+    monkeypatch.undo()
+    monkeypatch.setenv("IMAGEIO_FFMPEG_EXE", str(tmp_path / "ffmpeg"))  # named, but not there
+    with pytest.raises(MissingDependency) as caught:
+        encode(NOISE[:2], fps=10, label="")
+    one_sentence(caught.value, "ffmpeg")
     missing("imageio_ffmpeg")
     with pytest.raises(MissingDependency) as caught:
         encode(NOISE[:2], fps=10, label="")
     one_sentence(caught.value, "`pip install imageio-ffmpeg`")
-
-
-@pytest.fixture
-def no_ffmpeg(monkeypatch, missing, tmp_path):
-    """imageio-ffmpeg as its wheel for an unknown platform is: without a program, and there is none elsewhere."""
-    monkeypatch.delenv("IMAGEIO_FFMPEG_EXE", raising=False)
-    monkeypatch.setattr("imageio_ffmpeg._utils._get_bin_dir", lambda: str(tmp_path))
-    monkeypatch.setattr("sys.prefix", str(tmp_path))
-    missing(program="ffmpeg")
-    imageio_ffmpeg._utils._get_ffmpeg_exe.cache_clear()
-    yield
-    imageio_ffmpeg._utils._get_ffmpeg_exe.cache_clear()
-
-
-def test_without_ffmpeg_the_message_holds_the_command(no_ffmpeg, tmp_path):
-    with pytest.raises(MissingDependency) as caught:
-        encode(NOISE[:2], fps=10, label="")
-    one_sentence(caught.value, "`pip install --force-reinstall imageio-ffmpeg`", "`apt-get install -y ffmpeg`")
-    with pytest.raises(MissingDependency) as caught:
-        record_training(make_env(render="rgb_array"), tmp_path)
-    one_sentence(caught.value, "`pip install --force-reinstall imageio-ffmpeg`")
-
-
-def test_an_ffmpeg_that_is_named_but_not_there_is_missing_too(monkeypatch, tmp_path):
-    monkeypatch.setenv("IMAGEIO_FFMPEG_EXE", str(tmp_path / "ffmpeg"))
-    with pytest.raises(MissingDependency) as caught:
-        encode(NOISE[:2], fps=10, label="")
-    one_sentence(caught.value, "ffmpeg")
 
 
 def test_without_pygame_the_message_holds_the_command(missing):
@@ -315,9 +307,11 @@ def filmed(folder, **keywords):
     return record_training(make_env(seed=0, render="rgb_array"), folder, **keywords)
 
 
-def test_every_so_many_episodes_one_is_filmed_whole(tmp_path):
+def test_every_so_many_episodes_one_is_filmed_whole_and_written_at_the_next_reset(tmp_path):
     env = filmed(tmp_path / "films", every=2)
-    lengths = play(env, 5)
+    lengths = play(env, 1)
+    assert list((tmp_path / "films").iterdir()) == []
+    lengths += play(env, 4)
     env.close()
     names = sorted(path.name for path in (tmp_path / "films").iterdir())
     assert names == [f"rl-video-episode-{episode}.mp4" for episode in (0, 2, 4)]
@@ -327,15 +321,6 @@ def test_every_so_many_episodes_one_is_filmed_whole(tmp_path):
         assert properties["codec"] == "h264"
 
 
-def test_a_film_is_written_at_the_next_reset(tmp_path):
-    env = filmed(tmp_path, every=1)
-    play(env, 1)
-    assert list(tmp_path.iterdir()) == []
-    env.reset()
-    assert [path.name for path in tmp_path.iterdir()] == ["rl-video-episode-0.mp4"]
-    env.close()
-
-
 def test_unless_told_otherwise_every_fiftieth_is_filmed(tmp_path):
     env = filmed(tmp_path)
     play(env, 51)
@@ -343,18 +328,15 @@ def test_unless_told_otherwise_every_fiftieth_is_filmed(tmp_path):
     assert {path.name for path in tmp_path.iterdir()} == {"rl-video-episode-0.mp4", "rl-video-episode-50.mp4"}
 
 
-def test_filming_changes_nothing_in_the_training(tmp_path):
-    env = filmed(tmp_path, every=1)
-    assert play(env, 4) == play(make_env(seed=0), 4)
-    env.close()
-
-
-def test_a_folder_that_is_there_already_is_no_reason_for_a_warning(tmp_path):
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
-        env = filmed(tmp_path, every=1)
-        play(env, 2)
-        env.close()
+def test_a_folder_that_is_there_already_is_no_reason_for_a_warning_whatever_its_name(tmp_path):
+    for name in ("100% mine", "RL%20course", "%s%(x)d"):
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            for _ in range(2):
+                env = filmed(tmp_path / name / "films", every=1)
+                play(env, 1)
+                env.close()
+        assert [path.name for path in (tmp_path / name / "films").iterdir()] == ["rl-video-episode-0.mp4"]
 
 
 def told(caught, *named):
@@ -375,7 +357,7 @@ def test_a_folder_that_cannot_be_written_is_named_and_training_goes_on(unwritabl
     assert len(play(same, 2)) == 2
 
 
-@pytest.mark.parametrize("free_bytes", [0, 100, 1_000])
+@pytest.mark.parametrize("free_bytes", [0, 1_000])
 def test_a_film_that_does_not_fit_on_the_disk_is_told_and_training_goes_on(tmp_path, monkeypatch, free_bytes):
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
     env = filmed(tmp_path / "films", every=1)
@@ -411,7 +393,7 @@ def test_without_moviepy_the_message_holds_the_command(missing, tmp_path):
     one_sentence(caught.value, "`pip install moviepy`")
 
 
-@pytest.mark.parametrize("every", [0, -1, 2.5, "2"])
+@pytest.mark.parametrize("every", [0, 2.5])
 def test_a_bad_schedule_is_named(tmp_path, every):
     with pytest.raises(InvalidInput) as caught:
         filmed(tmp_path, every=every)
@@ -422,9 +404,3 @@ def test_an_environment_that_renders_no_frames_is_refused(tmp_path):
     with pytest.raises(InvalidInput) as caught:
         record_training(make_env(), tmp_path)
     one_sentence(caught.value, "None", "render='rgb_array'")
-
-
-def test_what_is_returned_is_gymnasiums_own_wrapper(tmp_path):
-    env = filmed(tmp_path)
-    assert isinstance(env, gym.wrappers.RecordVideo)
-    env.close()

@@ -5,13 +5,22 @@ from collections.abc import Iterator
 
 import torch
 
+from cartpole_lessons._support.seeding import one_at_a_time
+
 
 @contextlib.contextmanager
 def course_arithmetic() -> Iterator[None]:
     """Inside the block torch has one thread, float32, gradients, the CPU and no autocast; afterwards everything is as it was before.
 
-    One thread, because for networks this small handing work to more costs more than the work.
+    One thread, because for networks this small handing work to more costs more than the work. These settings are the whole process's,
+    so threads that come to such a block wait for each other, as they do for `seeded`.
     """
+    with one_at_a_time, _settings():
+        yield
+
+
+@contextlib.contextmanager
+def _settings() -> Iterator[None]:
     threads, dtype, precision = torch.get_num_threads(), torch.get_default_dtype(), torch.get_float32_matmul_precision()
     with contextlib.ExitStack() as around:
         around.callback(torch.set_num_threads, threads)

@@ -10,10 +10,10 @@ import numpy as np
 import torch
 
 from cartpole_lessons._support.checks import check_seed
-from cartpole_lessons._support.interrupts import HeldInterrupts
+from cartpole_lessons._support.interrupts import PATIENCE, HeldInterrupts
 
-#: There is one of each global generator, so of all threads one at a time may seed them and draw.
-_one_at_a_time = threading.RLock()
+#: Of the global generators, and of torch's settings, there is one: of all threads one at a time may change them and compute.
+one_at_a_time = threading.RLock()
 
 
 def derive_seed(seed: int, *purpose: str | int) -> int:
@@ -27,13 +27,14 @@ def derive_seed(seed: int, *purpose: str | int) -> int:
 
 
 @contextlib.contextmanager
-def seeded(seed: int) -> Iterator[None]:
+def seeded(seed: int) -> Iterator[HeldInterrupts]:
     """Inside the block Python, NumPy and torch draw from `seed`; afterwards their global states are as they were before.
 
-    Other threads that come to such a block wait until this one is over.
+    Other threads that come to such a block wait until this one is over. Ctrl-C is held until then, so that the states do go back: a block
+    that takes long is `with seeded(0) as interrupts:` and calls `interrupts.check()` where it can be left.
     """
     seed = check_seed(seed)
-    with _one_at_a_time:
+    with HeldInterrupts(patience=PATIENCE) as interrupts, one_at_a_time:
         # Asking an uninitialised GPU for its state would start it, which takes seconds: where it is not in use there is nothing to keep.
         cuda = torch.cuda.get_rng_state_all() if torch.cuda.is_initialized() else None
         mps = torch.mps.get_rng_state() if torch.backends.mps.is_available() else None
@@ -42,13 +43,12 @@ def seeded(seed: int) -> Iterator[None]:
             random.seed(seed)
             np.random.seed(seed)
             torch.manual_seed(seed)
-            yield
+            yield interrupts
         finally:
-            with HeldInterrupts():  # all of them go back, or none
-                random.setstate(before[0])
-                np.random.set_state(before[1])
-                torch.set_rng_state(before[2])
-                if cuda is not None:
-                    torch.cuda.set_rng_state_all(cuda)
-                if mps is not None:
-                    torch.mps.set_rng_state(mps)
+            random.setstate(before[0])
+            np.random.set_state(before[1])
+            torch.set_rng_state(before[2])
+            if cuda is not None:
+                torch.cuda.set_rng_state_all(cuda)
+            if mps is not None:
+                torch.mps.set_rng_state(mps)

@@ -16,10 +16,10 @@ from cartpole_lessons.algorithms.policy_gradient import (
     normalise,
     policy_loss,
 )
-from ..environment import make_envs
-from ..hyperparameters import Count, Device, NotNegative, Positive, Share, Units
-from ..rollout import StepCollector, Steps
-from ..training import Run, training
+from cartpole_lessons.environment import make_envs
+from cartpole_lessons.hyperparameters import Count, Device, NotNegative, Positive, Share, Units
+from cartpole_lessons.rollout import StepCollector, Steps
+from cartpole_lessons.training import Run, training
 
 # %% ../../notebooks/04_actor_critic.ipynb #networks
 class Critic(nn.Module):

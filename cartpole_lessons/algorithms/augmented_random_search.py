@@ -15,11 +15,11 @@ import torch
 from torch import nn
 from torch.nn.utils import parameters_to_vector, vector_to_parameters
 
-from ..environment import CONTINUOUS_CARTPOLE, make_envs
-from ..hyperparameters import Count, Positive
-from ..policy import Policy
-from ..rollout import collect_episodes
-from ..training import Run, training
+from cartpole_lessons.environment import CONTINUOUS_CARTPOLE, make_envs
+from cartpole_lessons.hyperparameters import Count, Positive
+from cartpole_lessons.policy import Policy
+from cartpole_lessons.rollout import collect_episodes
+from cartpole_lessons.training import Run, training
 
 # %% ../../notebooks/10_augmented_random_search.ipynb #policy
 class LinearPolicy(Policy):

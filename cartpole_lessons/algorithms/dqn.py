@@ -14,12 +14,12 @@ import torch
 from torch import nn
 from torch.nn.functional import smooth_l1_loss
 
-from ..environment import make_envs
-from ..errors import InvalidInput
-from ..hyperparameters import Count, Device, Positive, Share, StepCount, Units
-from ..policy import Policy
-from ..rollout import StepCollector, Steps
-from ..training import Run, training
+from cartpole_lessons.environment import make_envs
+from cartpole_lessons.errors import InvalidInput
+from cartpole_lessons.hyperparameters import Count, Device, Positive, Share, StepCount, Units
+from cartpole_lessons.policy import Policy
+from cartpole_lessons.rollout import StepCollector, Steps
+from cartpole_lessons.training import Run, training
 
 # %% ../../notebooks/06_dqn.ipynb #q-network
 class QNetwork(Policy):
@@ -123,13 +123,19 @@ class ReplayMemory:
 # %% ../../notebooks/06_dqn.ipynb #td-targets
 @torch.no_grad()
 def td_targets(batch: Transition, target: QNetwork) -> torch.Tensor:
-    """Reward and discounted value of the best next push, float32 (n,)."""
+    """Reward and discounted value of the best next push, float32 (n,).
+
+    Source: Mnih et al. (2015), Human-level control through deep reinforcement learning.
+    """
     return batch.rewards + batch.discounts * target(batch.next_observations).amax(-1)
 
 # %% ../../notebooks/06_dqn.ipynb #soft-update
 @torch.no_grad()
 def soft_update(target: nn.Module, network: nn.Module, rate: float) -> None:
-    """Move every weight of `target` by the share `rate` towards that of `network`."""
+    """Move every weight of `target` by the share `rate` towards that of `network`.
+
+    Source: Lillicrap et al. (2016), Continuous control with deep reinforcement learning.
+    """
     for slow, fast in zip(target.parameters(), network.parameters(), strict=True):
         slow.lerp_(fast, rate)
 

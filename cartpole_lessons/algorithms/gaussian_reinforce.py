@@ -10,9 +10,9 @@ import torch
 from torch import nn
 from torch.distributions import Normal
 
-from .policy_gradient import discounted_returns, normalise, policy_loss
-from ..environment import CONTINUOUS_CARTPOLE, make_envs
-from ..errors import InvalidInput
+from cartpole_lessons.algorithms.policy_gradient import discounted_returns, normalise, policy_loss
+from cartpole_lessons.environment import CONTINUOUS_CARTPOLE, make_envs
+from cartpole_lessons.errors import InvalidInput
 from cartpole_lessons.hyperparameters import (
     Count,
     Device,
@@ -21,9 +21,9 @@ from cartpole_lessons.hyperparameters import (
     ShareBelowOne,
     Units,
 )
-from ..policy import Policy
-from ..rollout import Episodes, collect_episodes
-from ..training import Run, training
+from cartpole_lessons.policy import Policy
+from cartpole_lessons.rollout import Episodes, collect_episodes
+from cartpole_lessons.training import Run, training
 
 # %% ../../notebooks/09_gaussian_reinforce.ipynb #policy
 class GaussianPolicy(Policy):

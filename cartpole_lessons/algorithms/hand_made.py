@@ -14,11 +14,11 @@ import torch
 from gymnasium.envs.classic_control.cartpole import CartPoleEnv
 from scipy.linalg import solve_discrete_are
 
-from ..environment import make_env, make_envs
-from ..errors import InvalidInput
-from ..hyperparameters import NotNegative, Positive
-from ..policy import Policy, action_function, check_actions
-from ..training import Run, training
+from cartpole_lessons.environment import make_env, make_envs
+from cartpole_lessons.errors import InvalidInput
+from cartpole_lessons.hyperparameters import NotNegative, Positive
+from cartpole_lessons.policy import Policy, action_function, check_actions
+from cartpole_lessons.training import Run, training
 
 # %% ../../notebooks/01_hand_made_policies.ipynb #policy
 FULL_FORCE = 10.0  # N

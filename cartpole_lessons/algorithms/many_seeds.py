@@ -9,6 +9,7 @@ __all__ = ['Stack', 'preferences', 'StartsOfEachSeed', 'make_envs_of_seeds', 'co
 
 # %% ../../notebooks/13_scaling_up.ipynb #imports
 import copy
+import itertools
 import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
@@ -20,17 +21,17 @@ from torch import nn
 from torch.func import functional_call, stack_module_state, vmap
 from tqdm.auto import tqdm
 
-from .._support.arithmetic import course_arithmetic
-from .._support.checks import check_seed
-from .._support.interrupts import HeldInterrupts
-from .._support.seeding import derive_seed, seeded
-from .actor_critic import Critic, n_step_returns
-from .policy_gradient import PolicyNetwork, log_probs_of, policy_loss
-from ..display import bars_are_seen
-from ..environment import env_spec, make_envs
-from ..errors import InvalidInput
-from ..evaluation import Evaluation
-from ..history import History, Result
+from cartpole_lessons._support.arithmetic import course_arithmetic
+from cartpole_lessons._support.checks import check_seed, shown
+from cartpole_lessons._support.interrupts import HeldInterrupts
+from cartpole_lessons._support.seeding import derive_seed, seeded
+from cartpole_lessons.algorithms.actor_critic import Critic, n_step_returns
+from cartpole_lessons.algorithms.policy_gradient import PolicyNetwork, log_probs_of, policy_loss
+from cartpole_lessons.display import bars_are_seen
+from cartpole_lessons.environment import env_spec, make_envs
+from cartpole_lessons.errors import InvalidInput
+from cartpole_lessons.evaluation import Evaluation
+from cartpole_lessons.history import History, Result
 from cartpole_lessons.hyperparameters import (
     Count,
     Device,
@@ -42,7 +43,7 @@ from cartpole_lessons.hyperparameters import (
     check_hyperparameters,
     check_value,
 )
-from ..rollout import StepCollector, Steps
+from cartpole_lessons.rollout import StepCollector, Steps
 
 # %% ../../notebooks/13_scaling_up.ipynb #stack
 class Stack:
@@ -330,13 +331,13 @@ def best_policies(
     return list(zip(policies, evaluate_each(Stack(policies), seeds, env_id), strict=True))
 
 # %% ../../notebooks/13_scaling_up.ipynb #train
-def check_seeds(seed: int | Iterable[int]) -> list[int]:
-    """The seeds as a list; `InvalidInput` where there is none, or one twice."""
-    seeds = [check_seed(each) for each in (seed if isinstance(seed, Iterable) else [seed])]
-    if not seeds or len(set(seeds)) < len(seeds):
+def check_seeds(seed: int | Iterable[int], most: int = 4_096) -> list[int]:
+    """The seeds as a list; `InvalidInput` where there is none, one twice, or too many."""
+    given = itertools.islice(seed, most + 1) if isinstance(seed, Iterable) else [seed]
+    seeds = [check_seed(each) for each in given]
+    if not 0 < len(seeds) <= most or len(set(seeds)) < len(seeds):
         raise InvalidInput(
-            "Many seeds are at least one, and each of them once, "
-            f"but got {seeds}: pass for example range(64)."
+            f"Seeds are 1 to {most:,} different numbers, but got {shown(seed)}: try range(64)."
         )
     return seeds
 
@@ -357,13 +358,7 @@ def train(
     angle_scale: Positive = 5.0,  # factor on the pole's angle before the first layer
     device: Device = "cpu",  # where torch computes: "cpu", "cuda" or "mps"
 ) -> Result | list[Result]:
-    """Train many seeds side by side, each until it is perfect and confirmed, or for `max_steps`.
-
-    One seed: returns its result. Several: a list of results in their order, each as if that seed
-    had been trained alone, but for rounding. max_steps are those of each seed. A result's seconds: from the start of all until this one
-    was done, and the last evaluation of all. After Ctrl-C every seed returns the best policy it
-    has had.
-    """
+    """Train many seeds side by side: one seed's result, or a list, each as if trained alone."""
     given = {
         "num_envs": num_envs,
         "steps_per_update": steps_per_update,
@@ -380,7 +375,7 @@ def train(
     steps_at_once = num_envs * steps_per_update  # of each seed
     updates_left = -(-check_value("max_steps", max_steps, MaxSteps) // steps_at_once)  # rounded up
     updates_per_round = max(1, round(evaluate_every / steps_at_once))
-    quiet = not progress or not bars_are_seen()
+    quiet = not check_value("progress", progress, bool) or not bars_are_seen()
     started, interrupted = time.perf_counter(), False
 
     bar = tqdm(desc="many_seeds", total=len(seeds), unit=" seeds", disable=quiet)

@@ -12,12 +12,12 @@ import torch
 from torch import nn
 from torch.nn.functional import cross_entropy, one_hot
 
-from ..environment import make_envs
-from ..errors import InvalidInput
-from ..hyperparameters import Count, Device, Positive, Share, Units
-from ..policy import Policy
-from ..rollout import collect_episodes
-from ..training import Run, training
+from cartpole_lessons.environment import make_envs
+from cartpole_lessons.errors import InvalidInput
+from cartpole_lessons.hyperparameters import Count, Device, Positive, Share, Units
+from cartpole_lessons.policy import Policy
+from cartpole_lessons.rollout import collect_episodes
+from cartpole_lessons.training import Run, training
 
 # %% ../../notebooks/02_policy_gradient.ipynb #policy
 class PolicyNetwork(Policy):
@@ -66,7 +66,7 @@ def normalise(returns: torch.Tensor) -> torch.Tensor:
 def blended_targets_loss(
     logits: torch.Tensor, actions: torch.Tensor, advantages: torch.Tensor, blend: float = 1.0
 ) -> torch.Tensor:
-    """Cross-entropy against targets that lie between the policy and what was done.
+    """Cross-entropy against the policy, moved towards what was done or away from it.
 
     logits: float32 (steps, 2); actions: int64 (steps,); advantages: float32 (steps,);
     blend: the alpha above.
@@ -85,7 +85,7 @@ def log_probs_of(logits: torch.Tensor, actions: torch.Tensor) -> torch.Tensor:
 
 
 def policy_loss(log_probs: torch.Tensor, advantages: torch.Tensor) -> torch.Tensor:
-    """Minus the mean of log-probability times advantage: its gradient is the policy gradient.
+    """Minus the mean of log-probability times advantage: less of it makes better pushes likelier.
 
     log_probs, advantages: float32 (steps,). `InvalidInput` on unequal shapes.
     Source: Williams (1992).

@@ -9,12 +9,12 @@ __all__ = ['clipped_objective', 'generalised_advantages', 'update', 'train']
 import torch
 from torch.nn.functional import mse_loss
 
-from .actor_critic import Critic, mean_entropy
-from .policy_gradient import PolicyNetwork, log_probs_of, normalise
-from ..environment import make_envs
-from ..hyperparameters import Count, Device, Positive, Share, Units
-from ..rollout import StepCollector, Steps
-from ..training import Run, training
+from cartpole_lessons.algorithms.actor_critic import Critic, mean_entropy
+from cartpole_lessons.algorithms.policy_gradient import PolicyNetwork, log_probs_of, normalise
+from cartpole_lessons.environment import make_envs
+from cartpole_lessons.hyperparameters import Count, Device, Positive, Share, Units
+from cartpole_lessons.rollout import StepCollector, Steps
+from cartpole_lessons.training import Run, training
 
 # %% ../../notebooks/05_ppo.ipynb #clipped-objective
 def clipped_objective(ratios: torch.Tensor, advantages: torch.Tensor, clip: float) -> torch.Tensor:

@@ -19,11 +19,11 @@ from cartpole_lessons.algorithms.policy_gradient import (
     normalise,
     policy_loss,
 )
-from ..environment import make_env
-from ..hyperparameters import Count, Device, Positive, Share, Units
-from ..policy import Policy
-from ..rollout import Tally
-from ..training import Run, training
+from cartpole_lessons.environment import make_env
+from cartpole_lessons.hyperparameters import Count, Device, Positive, Share, Units
+from cartpole_lessons.policy import Policy
+from cartpole_lessons.rollout import Tally
+from cartpole_lessons.training import Run, training
 
 # %% ../../notebooks/03_reinforce_with_ignite.ipynb #policy
 class PolicyNetwork(Policy):
@@ -115,7 +115,7 @@ def log_progress(engine: Engine) -> None:
     )
 
 
-@training("reinforce", max_steps=300_000)
+@training("reinforce")
 def train(
     run: Run,
     *,

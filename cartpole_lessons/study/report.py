@@ -6,15 +6,15 @@ import io
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 
 from cartpole_lessons._support.files import write_file
-from cartpole_lessons.errors import CourseError
-from cartpole_lessons.plots import course_style, plot_learning_curves
-from cartpole_lessons.study import RESULTS, StudyError, by_row, load_lesson, nameless, read_results, read_study, readable, summarise
+from cartpole_lessons.lessons import lessons, load_lesson
+from cartpole_lessons.plots import Curve, course_style, plot_learning_curves
+from cartpole_lessons.study import RESULTS, StudyError, by_row, nameless, read_results, read_study, readable, summarise
+from cartpole_lessons.study.run import check_settings
 from cartpole_lessons.video import record
 
 Run = Mapping[str, Any]
@@ -38,7 +38,8 @@ code, pre { font-family: ui-monospace, monospace; font-size: .85rem; } pre { ove
 def write_report(path: str | os.PathLike, folder: str | os.PathLike | None = None, *, films: bool = True, progress: bool = False) -> Path:
     """Write the page about the study in `folder`, or about the published results (None), to `path`: whole or not at all.
 
-    films: train one seed of each row once more and film what it learned, because results hold figures and no policies.
+    films: train one seed of each row once more and film what it learned, because results hold figures and no policies. Only lessons of
+    the course are: a file's word is no reason to run anything else. Ctrl-C while one trains stops the report.
     `StudyError` where there are no results; `RecordingError` where the page cannot be written.
     """
     path = Path(path)
@@ -102,12 +103,8 @@ def _with_small_interval(cell: str) -> str:
 def _curves(rows: Mapping[str, Sequence[Run]]) -> str:
     figures = []
     for row, runs in rows.items():
-        drawn = [
-            SimpleNamespace(history=SimpleNamespace(evaluations=run["evaluations"]), env_steps=run["env_steps"], solved=run["solved"])
-            for run in runs
-            # A rule that needs no training has been evaluated, but there is nothing to draw.
-            if len(run["evaluations"]) > 1 or (run["evaluations"] and run["env_steps"])
-        ]
+        # A rule that needs no training has been evaluated, but there is nothing to draw.
+        drawn = [Curve(run["evaluations"], run["solved"]) for run in runs if run["evaluations"] and run["env_steps"]]
         if drawn:
             label = f"{row}: learning curves of {len(drawn)} seed{'s' * (len(drawn) != 1)}"
             source = base64.b64encode(_picture(row, drawn)).decode()
@@ -118,12 +115,12 @@ def _curves(rows: Mapping[str, Sequence[Run]]) -> str:
     return f'{legend}<div class="grid">{"".join(figures)}</div>'
 
 
-def _picture(title: str, results: list[SimpleNamespace]) -> bytes:
+def _picture(title: str, curves: Sequence[Curve]) -> bytes:
     from matplotlib.figure import Figure
 
     with course_style():
         figure = Figure(figsize=(5, 3.2))
-        axes = plot_learning_curves(results, ax=figure.add_subplot())
+        axes = plot_learning_curves(curves, ax=figure.add_subplot())
         axes.set_title(title)
         file = io.BytesIO()
         figure.savefig(file, format="png", dpi=110)
@@ -149,13 +146,17 @@ def _films(rows: Mapping[str, Sequence[Run]], progress: bool) -> list[str]:
             continue
         try:
             films.append(_film(row, run))
-        except (CourseError, ImportError) as error:
+        except Exception as error:  # settings that somebody chose can fail in any way
             films.append(f"<figure><figcaption>{html.escape(row)}: no film. {html.escape(str(error))}</figcaption></figure>")
     return films
 
 
 def _film(row: str, run: Run) -> str:
-    result = load_lesson(run["lesson"]).train(seed=run["seed"], **run["hyperparameters"])
+    if run["lesson"] not in lessons():
+        raise StudyError(f"Only the course's own lessons are trained again, and {run['lesson']} is none of them.")
+    result = load_lesson(run["lesson"]).train(seed=run["seed"], **check_settings(run["lesson"], run["hyperparameters"]))
+    if result.interrupted:  # half a training, filmed, would look like what the row learned
+        raise KeyboardInterrupt
     label = f"{row}, seed {run['seed']}: mean return {result.evaluation.mean:.0f} of {result.evaluation.max_episode_steps}"
     return record(result.policy, result.env_id, label=label).to_html()
 

@@ -1,5 +1,8 @@
 """The course's published results: every algorithm on seeds 0-99, one process per core, and the comparison with Stable-Baselines3 (`make study`).
 
+    python benchmarks/measure.py                # all of it
+    python benchmarks/measure.py ppo dqn        # these rows alone, published beside those that are there
+
 Every training leaves a file in build/study/, so that the same command goes on where it was stopped. When all are there, the figures are
 written to cartpole_lessons/results/, the learning curves are drawn, and the README and the lessons take their numbers from both.
 
@@ -8,31 +11,22 @@ is counted; one that was not solved, or failed, counts as longer than all that w
 """
 
 import argparse
-import hashlib
-import json
+import subprocess
 import sys
 from importlib.util import find_spec
 from pathlib import Path
 
-import matplotlib.pyplot as plt
-import numpy as np
-
-from cartpole_lessons.environment import env_spec
 from cartpole_lessons.errors import CourseError
-from cartpole_lessons.plots import course_style
-from cartpole_lessons.study import RESULTS, Study, by_row, read_results, readable, run_study, write_results
+from cartpole_lessons.study import Study, by_row, readable, run_study, write_results
 
 ROOT = Path(__file__).resolve().parent.parent
-PICTURE = ROOT / "docs" / "learning_curves.png"
 SEEDS = 100
-COMPARED_SEEDS = 20
 
 #: Row of the table -> (exported module, keywords of its `train`). A row that has the name of its module is the lesson's own.
 ROWS = {
     "hand_made": ("hand_made", {}),
     "hand_made-continuous": ("hand_made", {"env_id": "cartpole_lessons/ContinuousCartPole-v0"}),
     "policy_gradient": ("policy_gradient", {"method": "score_function"}),
-    "policy_gradient-blended_targets": ("policy_gradient", {"method": "blended_targets"}),
     "reinforce": ("reinforce", {}),
     "actor_critic": ("actor_critic", {}),
     "ppo": ("ppo", {}),
@@ -61,48 +55,13 @@ def table(study: Study) -> str:
 def publish(study: Study) -> None:
     """Write each row's figures to cartpole_lessons/results/."""
     for runs in by_row(study.runs).values():
-        write_results(runs, RESULTS)
+        write_results(runs)
 
 
-def drawn_rows() -> dict[str, list]:
-    """The published rows of which learning curves can be drawn: the lessons' own, where something is learned."""
-    return {
-        row: runs for row, runs in read_results(RESULTS).items() if row == runs[0]["lesson"] and any(run["evaluations"] for run in runs)
-    }
-
-
-def fingerprint(rows: dict[str, list]) -> str:
-    """What stands in the picture about the figures that it shows, so that a test can tell an old picture."""
-    shown = [[row, [[run["solved"], run["evaluations"]] for run in runs]] for row, runs in rows.items()]
-    return hashlib.sha256(json.dumps(shown).encode()).hexdigest()[:12]
-
-
-def draw(rows: dict[str, list], titles: dict[str, str], path: Path) -> None:
-    """One panel per row: mean return of the evaluations against environment steps, median and middle 80 % of the seeds.
-
-    A panel begins where half of the runs have been evaluated once, and ends where 95 % of them have stopped. A run holds its last value after its
-    training has stopped: an agent that has learned does not forget because its training is over.
-    """
-    columns = 4 if len(rows) > 4 else len(rows)
-    lines = -(-len(rows) // columns)
-    with course_style():
-        figure, axes = plt.subplots(lines, columns, figsize=(2.9 * columns, 2.2 * lines), sharey=True, squeeze=False)
-        for ax, (row, runs) in zip(axes.flat, sorted(rows.items(), key=lambda item: titles.get(item[0], item[0])), strict=False):
-            curves = [np.array(run["evaluations"]).T for run in runs if run["evaluations"]]
-            steps = np.linspace(np.median([run[0][0] for run in curves]), np.quantile([run[0][-1] for run in curves], 0.95), 200)
-            low, median, high = np.quantile([np.interp(steps, *curve) for curve in curves], [0.1, 0.5, 0.9], axis=0)
-            spec = env_spec(runs[0]["env_id"])
-            ax.fill_between(steps / 1000, low, high, color="C0", alpha=0.2, linewidth=0)
-            ax.plot(steps / 1000, median, color="C0", linewidth=2)
-            ax.axhline(spec.reward_threshold, color="C5", linestyle="--", linewidth=1)
-            ax.set(title=titles.get(row, row), xlim=(0, None), ylim=(0, 1.04 * spec.max_episode_steps))
-        for ax in axes.flat[len(rows) :]:
-            ax.set_visible(False)
-        figure.supxlabel("environment steps [thousands]", fontsize="medium")
-        figure.supylabel("mean return, greedy", fontsize="medium")
-        path.parent.mkdir(exist_ok=True)
-        figure.savefig(path, metadata={"Description": fingerprint(rows)})
-        plt.close(figure)
+def run_program(path: str, *arguments: str) -> None:
+    """Another of the repository's programs, whose failure is ours."""
+    if subprocess.run([sys.executable, ROOT / path, *arguments]).returncode:
+        sys.exit(f"{path} failed; what was measured stays in its files, so the same command goes on from there.")
 
 
 def main() -> int:
@@ -130,24 +89,12 @@ def main() -> int:
         print(f"Nothing is published from {arguments.seeds} seeds: the course's figures are those of {SEEDS}.")
         return 0
     publish(study)
-
     if compares:
-        import against_stable_baselines3
-
-        pairs = against_stable_baselines3.compare(COMPARED_SEEDS, against_stable_baselines3.FOLDER)
-        print(against_stable_baselines3.table(pairs))
-        against_stable_baselines3.publish(pairs, RESULTS)
+        run_program("benchmarks/against_stable_baselines3.py", "--publish")
     else:
         print("Stable-Baselines3 is left out, as you asked: its published figures stay as they are.")
-
-    sys.path.insert(0, str(ROOT / "tools"))
-    import badges
-
-    shown = drawn_rows()
-    if shown:
-        draw(shown, badges.lesson_titles(), PICTURE)
-    for path in badges.write():
-        print(f"wrote {path.relative_to(ROOT)}")
+    run_program("tools/curves.py")
+    run_program("tools/badges.py")
     return 0
 
 
