@@ -43,7 +43,6 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
 
 #: Push to where x + 2 x' + 10 theta + 5 theta' points: by hand, and perfect on CartPole-v1.
 GOOD_DIRECTION = (0.1, 0.2, 1.0, 0.5)
-STILL = np.zeros(4, dtype=np.float32)
 
 
 class LinearPolicy(Policy):

@@ -5,11 +5,11 @@ import json
 import gymnasium as gym
 import numpy as np
 import pytest
-from conftest import GOOD_DIRECTION, LinearPolicy, always_right, global_state_untouched, good_controller, linear_policy, one_sentence
+from conftest import GOOD_DIRECTION, LinearPolicy, always_right, global_state_untouched, good_controller, linear_policy
 from IPython.lib.pretty import pretty
 
 from cartpole_lessons.environment import make_env
-from cartpole_lessons.errors import InvalidAction, InvalidInput
+from cartpole_lessons.errors import InvalidAction
 from cartpole_lessons.evaluation import HELD_OUT_SEED, Evaluation, evaluate
 
 
@@ -88,41 +88,6 @@ def test_the_surroundings_are_left_alone_when_the_policy_fails_too(policy):
         evaluate(policy, episodes=3)
         with pytest.raises(InvalidAction):
             evaluate(lambda observations: np.random.random(len(observations)))  # noqa: NPY002
-
-
-@pytest.mark.parametrize(
-    ("keywords", "named"),
-    [
-        *(({"episodes": episodes}, ["episodes", repr(episodes)]) for episodes in (0, 1.5, "100", True)),
-        ({"seed": -1}, ["-1"]),
-        ({"env_id": "CartPole-v9"}, ["'CartPole-v9'"]),
-        ({"policy": 7}, ["int"]),
-    ],
-)
-def test_bad_arguments_are_named(keywords, named):
-    with pytest.raises(InvalidInput) as caught:
-        evaluate(**{"policy": always_right, **keywords})
-    one_sentence(caught.value, *named)
-
-
-def test_an_environment_of_which_nothing_can_be_said_is_refused():
-    with pytest.raises(InvalidInput) as caught:
-        evaluate(always_right, "Pendulum-v1")  # it has no reward threshold
-    one_sentence(caught.value, "Pendulum-v1", "reward threshold")
-
-
-@pytest.mark.parametrize(
-    ("policy", "named"),
-    [
-        (lambda observations: np.full(len(observations), np.nan), "float64"),
-        (lambda observations: (np.zeros(len(observations), dtype=int), None), "pair"),
-    ],
-    ids=["nan", "pair"],
-)
-def test_a_policy_that_returns_what_cannot_be_executed_is_told_so(policy, named):
-    with pytest.raises(InvalidAction) as caught:
-        evaluate(policy)
-    one_sentence(caught.value, named)
 
 
 def test_it_reads_as_one_line_also_in_a_notebook(kernel):

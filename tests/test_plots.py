@@ -4,12 +4,9 @@ import hypothesis.strategies as st
 import matplotlib
 import matplotlib.pyplot as plt
 import numpy as np
-import pytest
-from conftest import one_sentence
 from hypothesis import given
 
 from cartpole_lessons.display import STYLE_FILE
-from cartpole_lessons.errors import InvalidInput
 from cartpole_lessons.plots import Curve, course_style, moving_average, plot_durations, plot_learning_curves
 
 DURATIONS = list(np.random.default_rng(0).integers(1, 501, 250))
@@ -61,10 +58,6 @@ def test_a_run_that_was_stopped_before_its_first_evaluation_has_no_curve_and_spo
     stopped = Curve([], False)
     axes = plot_learning_curves([stopped, Curve([(1_000, 9), (2_000, 11)], True)])
     assert list(axes.lines[0].get_ydata()) == [9, 11]
-    for curves in ([], [stopped]):
-        with pytest.raises(InvalidInput) as caught:
-            plot_learning_curves(curves)
-        one_sentence(caught.value, "train(seed=0).curve")
 
 
 def test_the_look_of_the_course_ends_with_the_block():

@@ -27,7 +27,6 @@ from cartpole_lessons import evaluation
 from cartpole_lessons import training as training_module
 from cartpole_lessons._support import arithmetic, interrupts, seeding
 from cartpole_lessons.checkpoints import load_checkpoint
-from cartpole_lessons.errors import InvalidInput
 from cartpole_lessons.evaluation import HELD_OUT_SEED, evaluate
 from cartpole_lessons.history import RESULT_MIME
 from cartpole_lessons.hyperparameters import Count
@@ -177,26 +176,6 @@ def test_help_shows_every_keyword_with_its_default_its_type_and_its_words():
     for name in inspect.signature(train).parameters:
         assert any(line.startswith(f"{name}: ") for line in lines), name
     assert next(line for line in lines if line.startswith("learning_rate")).startswith("learning_rate: step size of Adam (")
-
-
-@pytest.mark.parametrize(
-    ("keywords", "named"),
-    [
-        ({"seed": -1}, ["-1"]),
-        ({"env_id": "CartPole-v7"}, ["'CartPole-v7'"]),
-        ({"max_steps": 0}, ["max_steps"]),
-        ({"progress": 1}, ["progress"]),
-        ({"stop_when_perfect": "no"}, ["stop_when_perfect"]),
-        ({"episodes": 0}, ["episodes", "from 1"]),
-        ({"learning_rate": "fast"}, ["learning_rate", "'fast'"]),
-        ({"learning_rat": 0.1}, ["'learning_rat'", "did you mean 'learning_rate'"]),
-    ],
-)
-def test_bad_arguments_are_named_before_anything_starts(keywords, named, capsys):
-    with pytest.raises(InvalidInput) as caught:
-        train(**{"progress": True, **keywords})
-    one_sentence(caught.value, *named)
-    assert capsys.readouterr().err == ""
 
 
 def test_a_result_that_is_not_there_yet_and_a_loop_that_never_asks_are_explained():

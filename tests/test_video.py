@@ -14,7 +14,7 @@ from IPython.core.formatters import DisplayFormatter
 from PIL import Image
 
 from cartpole_lessons.environment import make_env
-from cartpole_lessons.errors import InvalidAction, InvalidInput, MissingDependency, RecordingError
+from cartpole_lessons.errors import MissingDependency, RecordingError
 from cartpole_lessons.evaluation import HELD_OUT_SEED
 from cartpole_lessons.video import encode, record, record_training, side_by_side
 
@@ -84,11 +84,7 @@ def test_a_whole_balanced_episode_is_a_small_film_and_max_steps_a_shorter_one():
     assert record(good_controller, max_steps=5).frames == 6
     assert record(always_right, max_steps=400).frames < 20
     assert record(good_controller, "CartPole-v0").frames == 201
-
-
-def test_slow_motion_stretches_the_film(film):
-    slow = record(always_right, seed=1, slow_motion=5)
-    assert (slow.frames, slow.fps) == (film.frames, film.fps / 5)
+    assert record(always_right, slow_motion=5).fps == 10
 
 
 def test_the_filmed_episode_is_the_one_of_the_seed():
@@ -114,13 +110,6 @@ def test_frames_of_odd_size_lose_a_row_or_a_column(tmp_path, height, width):
     assert len(frames) == 3
     assert Image.open(io.BytesIO(film.poster)).size == (64, 40)
     assert np.abs(frames.astype(int) - 200).max() < 5
-
-
-def test_one_frame_is_a_film_and_none_is_none():
-    assert encode(NOISE[:1], fps=10, label="still").frames == 1
-    with pytest.raises(InvalidInput) as caught:
-        encode([], fps=10, label="")
-    one_sentence(caught.value, "at least one frame")
 
 
 @pytest.mark.parametrize("count", [1, 2, 5, 100])
@@ -207,31 +196,9 @@ def test_side_by_side_shows_several_films_also_of_different_heights():
     assert len(Elements(shown["text/html"]).of("video")) == 3
     assert Image.open(io.BytesIO(base64.b64decode(shown["image/png"]))).size == (3 * 96, 40)
     assert shown["text/plain"] == f"{low}\n{high}\n{low}"
-    with pytest.raises(InvalidInput) as caught:
-        side_by_side()
-    one_sentence(caught.value, "record(...)")
 
 
 # What can go wrong with one film
-
-
-@pytest.mark.parametrize(
-    ("keywords", "error", "named"),
-    [
-        ({"env_id": "CartPole-v7"}, InvalidInput, "'CartPole-v7'"),
-        ({"seed": -1}, InvalidInput, "-1"),
-        ({"max_steps": 0}, InvalidInput, "max_steps"),
-        ({"slow_motion": 0}, InvalidInput, "slow_motion"),
-        ({"policy": 7}, InvalidInput, "int"),
-        ({"policy": lambda observations: np.array([2])}, InvalidAction, "2"),
-        ({"policy": lambda observations: np.array([np.nan])}, InvalidAction, "float64"),
-        ({"policy": lambda observations: 1}, InvalidAction, "()"),
-    ],
-)
-def test_bad_arguments_are_named(keywords, error, named):
-    with pytest.raises(error) as caught:
-        record(**{"policy": always_right, **keywords})
-    one_sentence(caught.value, named)
 
 
 def test_an_error_of_the_policy_is_passed_on_and_leaves_nothing(tmp_path, monkeypatch):
@@ -266,14 +233,7 @@ def test_a_disk_that_fills_up_while_encoding_is_told_wherever_it_happens(tmp_pat
     assert list(tmp_path.iterdir()) == []
 
 
-def test_no_folder_for_temporary_files_is_told(monkeypatch, unwritable):
-    monkeypatch.setattr("tempfile.tempdir", str(unwritable))
-    with pytest.raises(RecordingError) as caught:
-        encode(NOISE[:2], fps=10, label="noise")
-    one_sentence(caught.value, str(unwritable))
-
-
-def test_without_ffmpeg_the_message_holds_the_command(missing, monkeypatch, tmp_path):
+def test_without_ffmpeg_the_message_holds_the_command(monkeypatch, tmp_path):
     def not_found():
         raise RuntimeError("No ffmpeg exe could be found.")
 
@@ -287,17 +247,14 @@ def test_without_ffmpeg_the_message_holds_the_command(missing, monkeypatch, tmp_
     with pytest.raises(MissingDependency) as caught:
         encode(NOISE[:2], fps=10, label="")
     one_sentence(caught.value, "ffmpeg")
-    missing("imageio_ffmpeg")
-    with pytest.raises(MissingDependency) as caught:
-        encode(NOISE[:2], fps=10, label="")
-    one_sentence(caught.value, "`pip install imageio-ffmpeg`")
 
 
-def test_without_pygame_the_message_holds_the_command(missing):
-    missing("pygame")
+@pytest.mark.parametrize(("module", "package"), [("imageio_ffmpeg", "imageio-ffmpeg"), ("pygame", "pygame-ce"), ("moviepy", "moviepy")])
+def test_without_a_package_the_message_holds_the_command(missing, tmp_path, module, package):
+    missing(module)
     with pytest.raises(MissingDependency) as caught:
-        record(always_right)
-    one_sentence(caught.value, "`pip install pygame-ce`")
+        filmed(tmp_path) if module == "moviepy" else record(always_right, max_steps=1)
+    one_sentence(caught.value, f"`pip install {package}`")
 
 
 # Films of a training
@@ -319,13 +276,6 @@ def test_every_so_many_episodes_one_is_filmed_whole_and_written_at_the_next_rese
         properties, frames = decode(tmp_path / "films" / f"rl-video-episode-{episode}.mp4")
         assert len(frames) == lengths[episode] + 1
         assert properties["codec"] == "h264"
-
-
-def test_unless_told_otherwise_every_fiftieth_is_filmed(tmp_path):
-    env = filmed(tmp_path)
-    play(env, 51)
-    env.close()
-    assert {path.name for path in tmp_path.iterdir()} == {"rl-video-episode-0.mp4", "rl-video-episode-50.mp4"}
 
 
 def test_a_folder_that_is_there_already_is_no_reason_for_a_warning_whatever_its_name(tmp_path):
@@ -370,37 +320,3 @@ def test_a_film_that_does_not_fit_on_the_disk_is_told_and_training_goes_on(tmp_p
     (length,) = play(env, 1)
     env.close()
     assert len(decode(tmp_path / "films" / "rl-video-episode-2.mp4")[1]) == length + 1
-
-
-def test_a_folder_that_becomes_unwritable_is_told_and_training_goes_on(tmp_path):
-    films = tmp_path / "films"
-    env = filmed(films, every=1)
-    play(env, 1)
-    films.rmdir()
-    films.touch()
-    with pytest.warns(UserWarning, match="without this film") as caught:
-        env.reset()
-    told(caught, str(films), "choose a folder")
-    films.unlink()
-    env.close()
-    assert [path.name for path in films.iterdir()] == ["rl-video-episode-1.mp4"]
-
-
-def test_without_moviepy_the_message_holds_the_command(missing, tmp_path):
-    missing("moviepy")
-    with pytest.raises(MissingDependency) as caught:
-        filmed(tmp_path)
-    one_sentence(caught.value, "`pip install moviepy`")
-
-
-@pytest.mark.parametrize("every", [0, 2.5])
-def test_a_bad_schedule_is_named(tmp_path, every):
-    with pytest.raises(InvalidInput) as caught:
-        filmed(tmp_path, every=every)
-    one_sentence(caught.value, "every", repr(every))
-
-
-def test_an_environment_that_renders_no_frames_is_refused(tmp_path):
-    with pytest.raises(InvalidInput) as caught:
-        record_training(make_env(), tmp_path)
-    one_sentence(caught.value, "None", "render='rgb_array'")

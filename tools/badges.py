@@ -191,7 +191,7 @@ def memory_sentence() -> str:
 
 #: What `make test-faults` and `make test-doctor` have to have counted.
 MEASURED_FAULTS = {
-    "killed", "ctrl_c", "writes", "films", "full_disk", "unwritable", "ffmpeg", "checkpoints", "states", "exports", "memory", "clock", "forks",
+    "killed", "ctrl_c", "first_second", "writes", "films", "full_disk", "unwritable", "ffmpeg", "checkpoints", "exports", "memory", "clock", "forks",
     "notebooks", "doctor",
 }  # fmt: skip
 
@@ -202,22 +202,21 @@ def reliability_table() -> str:
     if not set(measured) >= MEASURED_FAULTS:
         return "*`make test-faults` and `make test-doctor` write the table here.*"
     killed, stopped, disk, exports = measured["killed"], measured["ctrl_c"], measured["full_disk"], measured["exports"]
-    files = {
-        name: f"{measured[name]['refused']} refused, {measured[name]['unchanged']} without effect" for name in ("checkpoints", "states")
-    }
+    checkpoints = measured["checkpoints"]
     rows = [
         (
             "the process or kernel is killed while it trains",
-            f"history (`.csv`), best policy (`.npz`, for `load_policy`) and state of a training of more than {SECONDS_BETWEEN_SAVES:.0f} s are in the "
-            "folder `unfinished`, beside your notebook; the same call with `resume=True` goes on from there, to the identical result",
-            f"{killed['trainings']} kernels killed: what was left was at most {killed['oldest_seconds']} s old; each training went on, "
+            f"history (`.csv`) and best policy (`.npz`, for `load_policy`) of a training of more than {SECONDS_BETWEEN_SAVES:.0f} s are in the "
+            "folder `unfinished`, beside your notebook; the same call repeats it to the identical result",
+            f"{killed['trainings']} processes killed: what was left was at most {killed['oldest_seconds']} s old; each training was repeated, "
             "and ended as the one that nobody had killed",
         ),
         (
             "Ctrl-C or *interrupt*, at any moment",
             "the best policy so far, or a stop before there is one; random generators, threads, plots and the next training are as ever",
             f"{stopped['moments']} random moments in trainings of {stopped['learners']} kinds: {stopped['results']} results, "
-            f"{stopped['nothing_begun']} stops before the training had begun",
+            f"{stopped['nothing_begun']} stops before the training had begun; and in the first second or so of {measured['first_second']['processes']} "
+            "new processes",
         ),
         (
             "the process is killed while it writes a file, or a film",
@@ -227,7 +226,7 @@ def reliability_table() -> str:
         (
             "the disk is full, or nearly",
             "one sentence that names the folder, and the old file whole; a training goes on",
-            f"{disk['writes']} writes of 4 kinds to a disk with less and more space than they need: {disk['told']} refused and told, {disk['whole']} whole",
+            f"{disk['writes']} writes of 3 kinds to a disk with less and more space than they need: {disk['told']} refused and told, {disk['whole']} whole",
         ),
         (
             "home and current folder cannot be written",
@@ -238,8 +237,7 @@ def reliability_table() -> str:
         (
             "a checkpoint is altered, cut short, or made to do harm",
             "one sentence, or the very same weights; nothing in it is ever run, and no memory is taken for what it only claims",
-            f"{measured['checkpoints']['corruptions']:,} corruptions: {files['checkpoints']}; of a training's state "
-            f"{measured['states']['corruptions']:,}: {files['states']}",
+            f"{checkpoints['corruptions']:,} corruptions: {checkpoints['refused']} refused, {checkpoints['unchanged']} without effect",
         ),
         (
             "a notebook's file is altered",

@@ -168,10 +168,9 @@ def train(
         while updates_due >= 1:
             updates_due -= 1
             batch = memory.sample(batch_size)
-            if double:
-                targets = double_targets(batch, network, target)
-            else:
-                targets = td_targets(batch, target)
+            targets = (
+                double_targets(batch, network, target) if double else td_targets(batch, target)
+            )
             losses["loss"] = update(network, optimizer, batch, targets)
             soft_update(target, network, target_rate)
             soft_update(average, network, average_rate)

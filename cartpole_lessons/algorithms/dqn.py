@@ -195,6 +195,7 @@ def train(
         while updates_due >= 1:
             updates_due -= 1
             batch = memory.sample(batch_size)
-            losses["loss"] = update(network, optimizer, batch, td_targets(batch, target))
+            targets = td_targets(batch, target)
+            losses["loss"] = update(network, optimizer, batch, targets)
             soft_update(target, network, target_rate)
         run.record(steps, **losses)

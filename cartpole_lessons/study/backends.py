@@ -1,12 +1,13 @@
 """Where the trainings of a study run: in this process, on every core, or on a cluster."""
 
 import contextlib
+import functools
 import os
 import signal
 import threading
 import time
 import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator
 from importlib import import_module
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
@@ -21,17 +22,15 @@ BACKENDS = ("loky", "sequential", "dask")
 #: How long a scheduler or the first worker of a cluster may take to answer.
 CONNECT_SECONDS = 10
 
-_following: list[threading.Thread] = []  # what watches this process's owner
 
-
-def results_of(work: Callable, tasks: Mapping[str, Any], backend: str, workers: int | None, scheduler: str | None) -> Iterator[Any]:
+def results_of(work: Callable, tasks: Collection, backend: str, workers: int | None, scheduler: str | None) -> Iterator[Any]:
     """What `work` returns for each of the tasks, as they finish. Closing it stops those that run."""
     if not tasks:
         return
     if backend == "sequential":
-        yield from map(work, tasks.values())
+        yield from map(work, tasks)
         return
-    joblib = _need("joblib", f'backend="{backend}"', "joblib")
+    joblib = needed("joblib", f'backend="{backend}"', "joblib")
     with contextlib.ExitStack() as around:
         if backend == "dask":
             client = around.enter_context(_client(scheduler))
@@ -40,19 +39,24 @@ def results_of(work: Callable, tasks: Mapping[str, Any], backend: str, workers: 
                 parallel = joblib.Parallel(batch_size=1, return_as="generator_unordered", pre_dispatch="all")
         else:
             parallel = joblib.Parallel(n_jobs=workers or -1, backend="loky", batch_size=1, return_as="generator_unordered")
-        results = parallel(joblib.delayed(work)(task) for task in tasks.values())
+            work = functools.partial(_for_owner, os.getpid(), work)
+        results = parallel(joblib.delayed(work)(task) for task in tasks)
         around.callback(_close_quietly, results)
         # Not `yield from`, which would close the results itself.
         for result in results:  # noqa: UP028
             yield result
 
 
-def obey(owner: int) -> None:
-    """Make a process that joblib started for this study stop when its owner, a process id, says so or is no more. Elsewhere it does nothing."""
-    if _following and os.getppid() != owner:
-        os._exit(1)
-    if _following or os.getppid() != owner or threading.current_thread() is not threading.main_thread():
-        return
+def _for_owner(owner: int, work: Callable, task: Any) -> Any:
+    """Do the work in a process that joblib started for the process `owner`. (Where one worker is enough, that is the owner itself.)"""
+    if os.getpid() != owner:
+        _obey(owner)
+    return work(task)
+
+
+@functools.cache
+def _obey(owner: int) -> None:
+    """Make this process stop when its owner says so or is no more."""
     # Ctrl-C in a terminal reaches every process. Only the owner decides: a training that stops by itself looks like a result.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
 
@@ -61,8 +65,7 @@ def obey(owner: int) -> None:
             time.sleep(0.5)
         os._exit(1)
 
-    _following.append(threading.Thread(target=follow, daemon=True))
-    _following[0].start()
+    threading.Thread(target=follow, daemon=True).start()
 
 
 def _close_quietly(results: Iterator) -> None:
@@ -75,7 +78,7 @@ def _close_quietly(results: Iterator) -> None:
 @contextlib.contextmanager
 def _client(scheduler: str) -> "Iterator[distributed.Client]":
     """A connection to the cluster's scheduler; `StudyError` where there is no scheduler, or no worker."""
-    distributed = _need("distributed", 'backend="dask"', "dask distributed")
+    distributed = needed("distributed", 'backend="dask"', "dask distributed")
     try:
         client = distributed.Client(scheduler, timeout=CONNECT_SECONDS, set_as_default=False)
     except (OSError, ValueError):
@@ -92,7 +95,7 @@ def _client(scheduler: str) -> "Iterator[distributed.Client]":
         yield client
 
 
-def _need(module: str, what: str, packages: str) -> ModuleType:
+def needed(module: str, what: str, packages: str) -> ModuleType:
     """An optional package; `MissingDependency` with the command that installs it."""
     try:
         return import_module(module)

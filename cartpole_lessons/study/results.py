@@ -5,26 +5,23 @@ A run is a dict: row, lesson, env_id, hyperparameters (the keywords given), seed
 seconds, machine (versions among it).
 """
 
-import csv
-import io
+import hashlib
 import json
-import math
 import os
 import platform
+import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Annotated, Any, Literal
 
 import numpy as np
 
+from cartpole_lessons._support.checks import check_seed
 from cartpole_lessons._support.files import write_file
-from cartpole_lessons.errors import CourseError, MissingDependency
-from cartpole_lessons.study.statistics import LAST, summarise, worst_of_last
-
-if TYPE_CHECKING:
-    import pandas as pd
+from cartpole_lessons.errors import CourseError, InvalidInput
+from cartpole_lessons.hyperparameters import Between, check_value
+from cartpole_lessons.study.statistics import LAST
 
 #: The published results: package data, so that they are there wherever the package is installed.
 RESULTS = Path(__file__).parent.parent / "results"
@@ -33,83 +30,63 @@ LARGEST_RESULT = 8 * 2**20  # bytes
 #: What a published run keeps beside what its row has in common.
 PUBLISHED = ("seed", "status", "solved", "perfect", "mean_return", "env_steps", "seconds", "evaluations")
 
+Steps = Annotated[int, Between(0, 10**12)]
+Return = Annotated[float, Between(-(10**12), 10**12)]
+KINDS = dict.fromkeys(("row", "lesson", "env_id", "code"), str) | {
+    "status": Literal["ok", "failed"],
+    "error": str | None,
+    "solved": bool,
+    "perfect": bool,
+    "mean_return": Return | None,
+    "env_steps": Steps | None,
+    "seconds": Annotated[float, Between(0, 10**9)] | None,
+}
+
 
 class StudyError(CourseError, RuntimeError):
     """A study cannot go on or be read: its workers failed, a scheduler cannot be reached, a folder holds no results."""
 
 
-@dataclass(frozen=True)
-class Study:
-    """The results of a study. Each run is a dict; the module's text describes it."""
-
-    folder: Path
-    runs: list[dict[str, Any]]  #: by row, then by seed
-    stale: list[str]  #: files whose lesson has changed since: `run_study` ran them again, `read_study` only names them
-    corrupt: list[str]  #: files that were no results: `run_study` ran them again, `read_study` left them out
-
-    @property
-    def failed(self) -> list[dict[str, Any]]:
-        """The runs whose training raised; `run["error"]` is the traceback."""
-        return [run for run in self.runs if run["status"] == "failed"]
-
-    def summary(self) -> dict[str, dict[str, Any]]:
-        """`summarise` of the runs."""
-        return summarise(self.runs)
-
-    def table(self) -> list[dict[str, Any]]:
-        """One flat dict per run: its figures, one entry per hyperparameter that any row sets, and the worst of its last evaluations."""
-        names = sorted({name for run in self.runs for name in run["hyperparameters"]} - {"env_id"})
-        kept = ("row", "lesson", "env_id", "seed", "status", "solved", "perfect", "mean_return", "env_steps", "seconds")
-        return [
-            {name: run[name] for name in kept}
-            | {"worst_of_last": worst_of_last(run)}
-            | {name: run["hyperparameters"].get(name) for name in names}
-            for run in self.runs
-        ]
-
-    def to_csv(self, path: str | os.PathLike | None = None) -> str:
-        """`table()` as CSV text with a header, also written to `path` where one is given; what a failed run lacks is empty."""
-        table = [{name: _plain_cell(value) for name, value in row.items()} for row in self.table()]
-        text = io.StringIO(newline="")
-        writer = csv.DictWriter(text, fieldnames=list(table[0]) if table else [], lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(table)
-        if path is not None:
-            write_file(path, text.getvalue().encode(), "The table")
-        return text.getvalue()
-
-    def to_frame(self) -> "pd.DataFrame":
-        """`table()` as a pandas DataFrame; its `to_parquet` writes a Parquet file."""
-        try:
-            import pandas as pd
-        except ImportError:
-            raise MissingDependency("to_frame() needs pandas, which is not installed: run `pip install pandas`.") from None
-        return pd.DataFrame(self.table())
-
-    def __str__(self) -> str:
-        return f"{counted(len(self.runs), 'run')} in {self.folder}, {len(self.failed)} of them failed"
-
-
-def counted(number: int, thing: str) -> str:
-    """ "1 run", "2 runs"."""
-    return f"{number} {thing}{'s' * (number != 1)}"
+def file_name(run: Mapping[str, Any]) -> str:
+    """Readable, and another one whenever row, lesson, hyperparameters or seed differ."""
+    settings = hashlib.sha256(canonical([run["row"], run["lesson"], run["hyperparameters"]])).hexdigest()[:8]
+    return f"{re.sub(r'[^A-Za-z0-9_.=-]+', '_', run['row'])[:80].lstrip('.')}-{settings}-seed{run['seed']}.json"
 
 
 def read_run(path: Path) -> dict[str, Any] | None:
-    """The run in the file at `path`; None where it holds none, or not what a training can have left there."""
+    """The run in the file at `path`; None where it holds none, or another one than its name says."""
     try:
         # A pipe would wait for ever, and a sparse file can be of any size.
         if not path.is_file() or path.stat().st_size > LARGEST_RESULT:
             return None
-        run = as_run(json.loads(path.read_bytes(), parse_constant=_refuse))
-        return run if _is_run(run) else None
+        record = json.loads(path.read_bytes())
+        # Neither infinite numbers nor texts that no file can hold.
+        json.dumps(record, allow_nan=False, ensure_ascii=False).encode()
+        run = as_run(record)
+        return run if file_name(run) == path.name else None
     except (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError):
         return None
 
 
 def as_run(record: Mapping[str, Any]) -> dict[str, Any]:
-    """A run, from what stands in its file."""
-    return {**record["result"], **record["timings"], "machine": record["machine"]}
+    """The run in what stands in a file. `InvalidInput` (or `KeyError`, ...) where that is not what a training leaves there."""
+    run = {**record["result"], **record["timings"], "machine": record["machine"]}
+    for name, kind in KINDS.items():
+        check_value(name, run[name], kind)
+    check_seed(run["seed"])
+    for step, mean in run["evaluations"][:]:  # a list, then
+        check_value("evaluations", step, Steps), check_value("evaluations", mean, Return)
+    if not all(map(is_setting, run["hyperparameters"].values())) or not all(isinstance(part, str) for part in run["machine"].values()):
+        raise InvalidInput("Hyperparameters are numbers, texts, truth values and lists of them, and a machine is described by texts.")
+    figures = [run[name] is not None for name in ("mean_return", "env_steps", "seconds")]
+    if not all(figures) if run["status"] == "ok" else run["solved"] or run["perfect"]:
+        raise InvalidInput("A run that ended has all its figures, and one that failed has solved nothing.")
+    return run
+
+
+def is_setting(value: object) -> bool:
+    """Whether a hyperparameter can be kept: numbers, texts, truth values, None, and lists of them."""
+    return all(isinstance(part, str | int | float | None) for part in (value if isinstance(value, list) else [value]))
 
 
 def read_results(folder: str | os.PathLike = RESULTS) -> dict[str, list[dict[str, Any]]]:
@@ -157,29 +134,6 @@ def machine() -> dict[str, str]:
 def nameless(machine: Mapping[str, str]) -> dict[str, str]:
     """What `machine` says, without the host's name: nobody else's business."""
     return {name: value for name, value in machine.items() if name != "host"}
-
-
-def _refuse(constant: str) -> None:
-    raise ValueError(f"{constant} is no result")
-
-
-def _is_run(run: Mapping[str, Any]) -> bool:
-    """Whether everything in it has the type that `run_task` gives it."""
-    number = (int, float)
-    types = {name: str for name in ("row", "lesson", "env_id", "code")}
-    types |= {"solved": bool, "perfect": bool, "seed": int, "hyperparameters": dict, "evaluations": list, "machine": dict}
-    figures = {"mean_return": number, "env_steps": int, "seconds": number}
-    types |= figures if run["status"] == "ok" else dict.fromkeys(figures, type(None)) | {"error": str}
-    return (
-        run["status"] in ("ok", "failed")
-        and all(isinstance(run[name], kind) and (kind is bool or not isinstance(run[name], bool)) for name, kind in types.items())
-        and all(isinstance(step, int) and isinstance(mean, number) and math.isfinite(mean) for step, mean in run["evaluations"])
-    )
-
-
-def _plain_cell(value: object) -> object:
-    """A spreadsheet takes a text that begins like a formula for one, and a file's word for it is not enough."""
-    return f"'{value}" if isinstance(value, str) and value[:1] in ("=", "+", "-", "@", "\t", "\r") else value
 
 
 def _thinned(evaluations: list[list[float]], most: int = 60) -> list[list[float]]:

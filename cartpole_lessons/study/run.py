@@ -1,17 +1,20 @@
-"""Train lessons x seeds (x hyperparameters), and keep one small file per training."""
+"""Run a study, and read it again: lessons x seeds (x hyperparameters), one small file per training."""
 
 import contextlib
-import hashlib
+import csv
+import functools
+import io
 import itertools
+import json
 import os
-import re
 import tempfile
 import traceback
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+import cartpole_lessons
 from cartpole_lessons._support.checks import check_choice, check_count, check_seed
 from cartpole_lessons._support.files import write_file
 from cartpole_lessons.display import bars_are_seen
@@ -20,33 +23,85 @@ from cartpole_lessons.errors import CourseError, InvalidInput, RecordingError
 from cartpole_lessons.hyperparameters import check_known, check_value, kind_of, settings_of
 from cartpole_lessons.lessons import lessons as lessons_of_the_course
 from cartpole_lessons.lessons import load_lesson
-from cartpole_lessons.study.backends import BACKENDS, obey, results_of
+from cartpole_lessons.study.backends import BACKENDS, needed, results_of
 from cartpole_lessons.study.code import lesson_code, loaded_code
-from cartpole_lessons.study.results import Study, StudyError, as_run, canonical, machine, read_run
+from cartpole_lessons.study.results import StudyError, as_run, canonical, file_name, is_setting, machine, read_run
+from cartpole_lessons.study.statistics import summarise, worst_of_last
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 Row = tuple[str, Mapping[str, Any]]
 
 
+#: The end of a traceback says what went wrong; the text of an error may be of any length.
+LONGEST_ERROR = 20_000  # characters
+
+
 @dataclass(frozen=True)
 class Task:
-    """One training: row of the table, lesson, keywords of its `train`, seed, and the code that the study's owner has of it."""
+    """One training, and the code that the study's owner has of its lesson."""
 
     row: str
     lesson: str
-    keywords: dict[str, Any]
+    env_id: str
+    hyperparameters: dict[str, Any]  #: the keywords of its `train`
     seed: int
     code: str
-    owner: int  #: process id of the study's owner
 
     @property
     def file_name(self) -> str:
-        """Readable, and another one whenever lesson, hyperparameters or seed differ."""
-        settings = hashlib.sha256(canonical([self.row, self.lesson, self.keywords])).hexdigest()[:8]
-        return f"{re.sub(r'[^A-Za-z0-9_.=-]+', '_', self.row)[:80].lstrip('.')}-{settings}-seed{self.seed}.json"
+        """Where its result goes."""
+        return file_name(vars(self))
 
-    def made(self, run: Mapping[str, Any]) -> bool:
-        """Whether `run` is of this training: a file can be copied over another's."""
-        return (run["row"], run["lesson"], run["hyperparameters"], run["seed"]) == (self.row, self.lesson, self.keywords, self.seed)
+
+@dataclass(frozen=True)
+class Study:
+    """The results of a study. Each run is a dict; `run_study` describes it."""
+
+    folder: Path
+    runs: list[dict[str, Any]]  #: by row, then by seed
+    stale: list[str]  #: files whose lesson has changed since: `run_study` ran them again, `read_study` only names them
+    corrupt: list[str]  #: files that were no results: `run_study` ran them again, `read_study` left them out
+    unknown: list[str]  #: files that name a lesson which is not the course's: `read_study` does not look for its code
+
+    @property
+    def failed(self) -> list[dict[str, Any]]:
+        """The runs whose training raised; `run["error"]` is the traceback."""
+        return [run for run in self.runs if run["status"] == "failed"]
+
+    def summary(self) -> dict[str, dict[str, Any]]:
+        """`summarise` of the runs."""
+        return summarise(self.runs)
+
+    def table(self) -> list[dict[str, Any]]:
+        """One flat dict per run: its figures, one entry per hyperparameter that any row sets, and the worst of its last evaluations."""
+        names = sorted({name for run in self.runs for name in run["hyperparameters"]} - {"env_id"})
+        kept = ("row", "lesson", "env_id", "seed", "status", "solved", "perfect", "mean_return", "env_steps", "seconds")
+        return [
+            {name: run[name] for name in kept}
+            | {"worst_of_last": worst_of_last(run)}
+            | {name: run["hyperparameters"].get(name) for name in names}
+            for run in self.runs
+        ]
+
+    def to_csv(self, path: str | os.PathLike | None = None) -> str:
+        """`table()` as CSV text with a header, also written to `path` where one is given; what a failed run lacks is empty."""
+        table = [{name: _plain_cell(value) for name, value in row.items()} for row in self.table()]
+        text = io.StringIO(newline="")
+        writer = csv.DictWriter(text, fieldnames=list(table[0]) if table else [], lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(table)
+        if path is not None:
+            write_file(path, text.getvalue().encode(), "The table")
+        return text.getvalue()
+
+    def to_frame(self) -> "pd.DataFrame":
+        """`table()` as a pandas DataFrame; its `to_parquet` writes a Parquet file."""
+        return needed("pandas", "to_frame()", "pandas").DataFrame(self.table())
+
+    def __str__(self) -> str:
+        return f"{len(self.runs)} run{'s' * (len(self.runs) != 1)} in {self.folder}, {len(self.failed)} of them failed"
 
 
 def run_study(
@@ -74,9 +129,13 @@ def run_study(
     Called again with the same folder, it runs what is missing; what is corrupt or was made by other code (`stale`) is named and runs again.
     Same results on every backend, byte for byte but for timings and machine. A training that raises is a result too, and is counted.
 
-    `InvalidInput` on an unknown lesson, hyperparameter, environment or backend; `RecordingError` where a file cannot be written;
-    `MissingDependency` where joblib or dask is not installed; `StudyError` where a scheduler cannot be reached or workers fail. Whatever
-    happens, results that were finished stay.
+    A run is a dict: row, lesson, env_id, hyperparameters (the keywords given), seed, code (hash of the code that its numbers depend on),
+    status ("ok" or "failed"), error (None or the traceback), solved, perfect, mean_return, env_steps, evaluations (list of [env step, mean
+    return]), seconds, machine (versions among it).
+
+    `InvalidInput` on an unknown lesson, hyperparameter, environment or backend, and on a value that the lesson does not allow;
+    `RecordingError` where a file cannot be written; `MissingDependency` where joblib or dask is not installed; `StudyError` where a
+    scheduler cannot be reached or workers fail. Whatever happens, results that were finished stay.
     """
     folder = Path(folder)
     backend = check_choice("backend", "dask" if scheduler is not None else backend, BACKENDS)
@@ -87,28 +146,34 @@ def run_study(
     _check_writable(folder)
 
     found = {name: read_run(folder / name) for name in tasks if (folder / name).exists()}
-    corrupt = [name for name, run in found.items() if run is None or not tasks[name].made(run)]
-    stale = [name for name, run in found.items() if name not in corrupt and run["code"] != tasks[name].code]
+    corrupt = [name for name, run in found.items() if run is None]
+    stale = [name for name, run in found.items() if run and run["code"] != tasks[name].code]
     again = {*corrupt, *stale, *(name for name, run in found.items() if run and retry_failed and run["status"] == "failed")}
     runs = {name: run for name, run in found.items() if name not in again}
-    _say(corrupt, "holds no complete result of its training and runs again", "hold no complete results of their trainings and run again")
-    _say(stale, "was made by other code and runs again", "were made by other code and run again")
+    _say("Run again, because they hold no complete result of their training", corrupt)
+    _say("Run again, because they were made by other code", stale)
 
-    missing = {name: task for name, task in tasks.items() if name not in runs}
+    from tqdm.auto import tqdm
+
+    failed = sum(run["status"] == "failed" for run in runs.values())
+    missing = [task for name, task in tasks.items() if name not in runs]
     try:
         with (
-            _bar(len(tasks), runs.values(), progress) as count,
+            tqdm(total=len(tasks), initial=len(runs), desc="study", unit=" runs", disable=not (progress and bars_are_seen())) as bar,
             contextlib.closing(results_of(run_task, missing, backend, workers, scheduler)) as results,
         ):
             for name, record in results:
-                if record["result"]["code"] != missing[name].code:
+                run = as_run(record)
+                if run["code"] != tasks[name].code:
                     raise StudyError(
-                        f"A process on {record['machine']['host']} has loaded other code of {missing[name].lesson} than what is on disk here: "
+                        f"A process on {run['machine']['host']} has loaded other code of {run['lesson']} than what is on disk here: "
                         "install the same course there, restart the kernel or the worker, and make the same call again."
                     )
                 write_file(folder / name, canonical(record) + b"\n", "The result")
-                runs[name] = as_run(record)
-                count(runs[name])
+                runs[name] = run
+                failed += run["status"] == "failed"
+                bar.set_postfix_str(f"{failed} failed" if failed else "", refresh=False)
+                bar.update()
     except CourseError:
         raise
     except KeyboardInterrupt:
@@ -120,14 +185,14 @@ def run_study(
             "see that every worker has the course installed and memory enough, and make the same call to go on from there."
         ) from error
     rows = list(dict.fromkeys(task.row for task in tasks.values()))
-    return Study(folder, [runs[name] for name in sorted(tasks, key=lambda name: rows.index(tasks[name].row))], stale, corrupt)
+    return Study(folder, [runs[name] for name in sorted(tasks, key=lambda name: rows.index(tasks[name].row))], stale, corrupt, [])
 
 
 def read_study(folder: str | os.PathLike) -> Study:
-    """Every result in `folder`, whichever call made it; nothing is run. `StudyError` where there is none.
+    """Every result in `folder`, whichever call made it; nothing is run or imported. `StudyError` where there is none.
 
-    Files that hold no result are named and left out. Results of other code than the lesson's present one are named and kept; of modules
-    that are no lessons of the course nothing is known, because nothing is imported that only a file names.
+    Files that hold no result are named and left out. Named and kept are results of other code than the lesson's present one, and those of
+    lessons that are not the course's: their code is not looked for, because a file's word is no reason to import anything.
     """
     folder = Path(folder)
     found = {path.name: read_run(path) for path in sorted(folder.glob("*.json"))}
@@ -135,42 +200,35 @@ def read_study(folder: str | os.PathLike) -> Study:
     runs = {name: run for name, run in found.items() if run is not None}
     if not runs:
         raise StudyError(f"There are no results of a study in {folder}: pass the folder that run_study was given.")
-    known = {run["lesson"] for run in runs.values()} & set(lessons_of_the_course())
-    code = {lesson: lesson_code(lesson) for lesson in known}
-    stale = [name for name, run in runs.items() if run["code"] != code.get(run["lesson"], run["code"])]
-    _say(corrupt, "holds no complete result and is left out", "hold no complete results and are left out")
-    _say(stale, "was made by other code than the present one", "were made by other code than the present one")
-    return Study(folder, sorted(runs.values(), key=lambda run: (run["row"], run["seed"])), stale, corrupt)
+    known, code = lessons_of_the_course(), functools.cache(lesson_code)
+    unknown = [name for name, run in runs.items() if run["lesson"] not in known]
+    stale = [name for name, run in runs.items() if run["lesson"] in known and run["code"] != code(run["lesson"])]
+    _say("Left out, because they hold no complete result", corrupt)
+    _say("Made by other code than the present one", stale)
+    _say("Not of the course's own lessons, so that their code is not compared", unknown)
+    return Study(folder, sorted(runs.values(), key=lambda run: (run["row"], run["seed"])), stale, corrupt, unknown)
 
 
 def run_task(task: Task) -> tuple[str, dict[str, Any]]:
     """Train as `task` says: the name of its file, and what belongs there. Whatever the training raises becomes part of that."""
-    obey(task.owner)
-    train = load_lesson(task.lesson).train
-    outcome = {
-        "row": task.row,
-        "lesson": task.lesson,
-        "hyperparameters": task.keywords,
-        "seed": task.seed,
-        "code": loaded_code(task.lesson),
-        "env_id": task.keywords.get("env_id") or settings_of(train)["env_id"].default,
-    }
+    result = {**vars(task), "status": "ok", "error": None}
     try:
-        result = train(seed=task.seed, **task.keywords)
-        if result.interrupted:  # `train` has turned Ctrl-C into the best policy so far; here it stops the study
+        trained = load_lesson(task.lesson).train(seed=task.seed, **task.hyperparameters)
+        if trained.interrupted:  # `train` has turned Ctrl-C into the best policy so far; here it stops the study
             raise KeyboardInterrupt
-        figures = result.summary()
-        outcome |= {name: figures[name] for name in ("solved", "perfect", "mean_return", "env_steps")}
-        outcome |= {"status": "ok", "error": None, "evaluations": [[step, mean] for step, mean in result.history.evaluations]}
-        seconds = figures["seconds"]
+        figures = trained.summary()
+        result |= {name: figures[name] for name in ("solved", "perfect", "mean_return", "env_steps")}
+        result["evaluations"] = [[step, mean] for step, mean in trained.history.evaluations]
+        record = {"result": result, "timings": {"seconds": figures["seconds"]}, "machine": machine()}
+        as_run(record)  # what a `train` of somebody's own returns may be no result
     except Exception as error:
         # Without this module's frame and without where the course is installed: the same on every machine.
         lines = traceback.format_exception(type(error), error, error.__traceback__.tb_next)
-        text = "".join(lines).replace(f"{Path(__file__).parent.parent.parent}{os.sep}", "")
-        outcome |= {"solved": False, "perfect": False, "mean_return": None, "env_steps": None}
-        outcome |= {"status": "failed", "error": text, "evaluations": []}
-        seconds = None
-    return task.file_name, {"result": outcome, "timings": {"seconds": seconds}, "machine": machine()}
+        text = "".join(lines)[-LONGEST_ERROR:].replace(f"{Path(cartpole_lessons.__file__).parent.parent}{os.sep}", "")
+        result |= {"status": "failed", "error": text, "solved": False, "perfect": False, "mean_return": None, "env_steps": None}
+        record = {"result": result | {"evaluations": []}, "timings": {"seconds": None}, "machine": machine()}
+    record["result"]["code"] = loaded_code(task.lesson)
+    return task.file_name, record
 
 
 def _tasks(lessons: object, seeds: object, grid: Mapping[str, Sequence[Any]]) -> list[Task]:
@@ -189,30 +247,32 @@ def _tasks(lessons: object, seeds: object, grid: Mapping[str, Sequence[Any]]) ->
     combinations = [dict(zip(grid, values, strict=True)) for values in itertools.product(*grid.values())]
     plans = []
     for row, (lesson, keywords) in rows.items():
-        train = load_lesson(lesson).train
-        code = lesson_code(lesson)
         for chosen in combinations:
-            settings = _checked(train, lesson, {**keywords, **chosen})
+            settings = check_settings(lesson, {**keywords, **chosen})
             label = " ".join([str(row), *(f"{name}={settings[name]}" for name in chosen)])
-            plans.append((label, lesson, settings, code))
-    return [Task(row, lesson, settings, seed, code, os.getpid()) for seed in seeds for row, lesson, settings, code in plans]
+            env_id = settings.get("env_id", settings_of(load_lesson(lesson).train)["env_id"].default)
+            plans.append((label, lesson, env_id, settings, lesson_code(lesson)))
+    return [Task(row, lesson, env_id, settings, seed, code) for seed in seeds for row, lesson, env_id, settings, code in plans]
 
 
-def _checked(train: Callable, lesson: str, keywords: Mapping[str, Any]) -> dict[str, Any]:
-    """The keywords as plain Python values that JSON can hold, checked as `train` would; `InvalidInput` on what it does not have or allow."""
-    known = settings_of(train)
-    for name in keywords:
-        check_known(name, known, lesson)
+def check_settings(lesson: str, keywords: Mapping[str, Any]) -> dict[str, Any]:
+    """The keywords as JSON has them, so that a training gets the same on every backend, and what its file will say.
+
+    `InvalidInput` unless the lesson's `train` has all of them and allows their values.
+    """
+    train = load_lesson(lesson).train
+    for name in ("env_id", *keywords):
+        check_known(name, settings_of(train), f"The lesson {lesson}")
     settings = {name: check_value(name, value, kind_of(train, name)) for name, value in keywords.items()}
-    settings = {name: list(value) if isinstance(value, tuple) else value for name, value in settings.items()}
     if "env_id" in settings:
         env_spec(settings["env_id"])
     try:
-        canonical(settings)
-    except (TypeError, ValueError):
-        raise InvalidInput(
-            f"The hyperparameters of a study are numbers, texts, truth values and lists of them, but got {dict(keywords)}."
-        ) from None
+        settings = json.loads(json.dumps(settings, allow_nan=False, default=lambda value: value.tolist()))
+        kept = all(map(is_setting, settings.values()))
+    except (TypeError, ValueError, AttributeError):
+        kept = False
+    if not kept:
+        raise InvalidInput(f"The hyperparameters of a study are numbers, texts, truth values and lists of them, but got {dict(keywords)}.")
     return settings
 
 
@@ -227,29 +287,12 @@ def _check_writable(folder: Path) -> None:
         ) from None
 
 
-def _say(names: Sequence[str], one: str, several: str) -> None:
+def _say(what: str, names: Sequence[str]) -> None:
     """Name the files that something is the matter with, in one sentence."""
     if names:
-        shown = ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
-        print(f"{shown} {one if len(names) == 1 else several}.")
+        print(f"{what}: {', '.join(names[:3])}{f' and {len(names) - 3} more' if len(names) > 3 else ''}.")
 
 
-@contextlib.contextmanager
-def _bar(total: int, done: Iterable[Mapping[str, Any]], progress: bool) -> Iterator[Callable[[Mapping[str, Any]], None]]:
-    """A bar over the trainings with the time left, and how many failed; call what it yields with each new result."""
-    if not progress or not bars_are_seen():
-        yield lambda run: None
-        return
-    from tqdm.auto import tqdm
-
-    failed = sum(run["status"] == "failed" for run in done)
-    with tqdm(total=total, initial=len(done), desc="study", unit=" runs") as bar:
-
-        def count(run: Mapping[str, Any]) -> None:
-            nonlocal failed
-            failed += run["status"] == "failed"
-            if failed:
-                bar.set_postfix_str(f"{failed} failed", refresh=False)
-            bar.update()
-
-        yield count
+def _plain_cell(value: object) -> object:
+    """A spreadsheet takes a text that begins like a formula for one, and a file's word for it is not enough."""
+    return f"'{value}" if isinstance(value, str) and value[:1] in ("=", "+", "-", "@", "\t", "\r") else value

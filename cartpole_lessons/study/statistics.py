@@ -1,11 +1,13 @@
 """From runs to figures: shares and medians with their intervals, one summary per row, and the cells of a table."""
 
+import contextlib
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 from cartpole_lessons.environment import env_spec
+from cartpole_lessons.errors import InvalidInput
 
 #: How many of a run's last evaluations `worst_of_last` looks at.
 LAST = 10
@@ -30,8 +32,7 @@ def trains_on(row: Mapping[str, Any]) -> bool:
 
 def worst_of_last(run: Run) -> float | None:
     """The lowest of the run's last ten evaluations: what it is worth once it has learned. None where there is no evaluation."""
-    means = [mean for _, mean in run["evaluations"][-LAST:]]
-    return min(means) if means else None
+    return min((mean for _, mean in run["evaluations"][-LAST:]), default=None)
 
 
 def summarise(runs: Iterable[Run]) -> dict[str, dict[str, Any]]:
@@ -44,7 +45,7 @@ def summarise(runs: Iterable[Run]) -> dict[str, dict[str, Any]]:
 
     A run that was not solved, or failed, took longer than every one that was: it counts as infinity in the medians, so a median of
     infinity says that half of the runs never got there. `stable` counts the runs whose last ten evaluations all reach the environment's
-    reward threshold; it is None where there are no evaluations.
+    reward threshold; it is None where there are no evaluations, or the environment is not registered.
     """
     return {row: _summary(group) for row, group in by_row(runs).items()}
 
@@ -89,9 +90,12 @@ def readable(summary: Mapping[str, Any]) -> dict[str, str]:
 def _summary(runs: Sequence[Run]) -> dict[str, Any]:
     """`summarise` for the runs of one row."""
     first, worst = runs[0], [worst_of_last(run) for run in runs]
-    threshold = env_spec(first["env_id"]).reward_threshold
-    counts = {"solved": sum(run["solved"] for run in runs), "perfect": sum(run["perfect"] for run in runs)}
-    counts["stable"] = None if worst.count(None) == len(runs) else sum(value is not None and value >= threshold for value in worst)
+    counts = {name: sum(run[name] for run in runs) for name in ("solved", "perfect")} | {"stable": None}
+    # An environment of somebody's own is known once its module is imported, which reading results does not do.
+    with contextlib.suppress(InvalidInput):
+        threshold = env_spec(first["env_id"]).reward_threshold
+        if threshold is not None and worst.count(None) < len(runs):
+            counts["stable"] = sum(value is not None and value >= threshold for value in worst)
     summary = {name: first[name] for name in ("row", "lesson", "env_id", "hyperparameters")}
     summary |= {"runs": len(runs), "failed": sum(run["status"] == "failed" for run in runs), "worst_of_last": worst}
     for name, count in counts.items():
