@@ -2,6 +2,7 @@
 
     python benchmarks/measure.py                # all of it
     python benchmarks/measure.py ppo dqn        # these rows alone, published beside those that are there
+    python benchmarks/measure.py --verify 3     # the code has changed, its numbers should not have: are they the same on three seeds?
 
 Every training leaves a file in build/study/, so that the same command goes on where it was stopped. When all are there, the figures are
 written to cartpole_lessons/results/, the learning curves are drawn, and the README and the lessons take their numbers from both.
@@ -13,14 +14,18 @@ is counted; one that was not solved, or failed, counts as longer than all that w
 import argparse
 import subprocess
 import sys
+import tempfile
+from collections.abc import Collection
 from importlib.util import find_spec
 from pathlib import Path
 
 from cartpole_lessons.errors import CourseError
-from cartpole_lessons.study import Study, by_row, readable, run_study, write_results
+from cartpole_lessons.study import Study, by_row, lesson_code, machine, nameless, read_results, readable, run_study, write_results
 
 ROOT = Path(__file__).resolve().parent.parent
 SEEDS = 100
+#: What depends on the code alone.
+COMPARED = ("status", "solved", "perfect", "mean_return", "env_steps", "evaluations")
 
 #: Row of the table -> (exported module, keywords of its `train`). A row that has the name of its module is the lesson's own.
 ROWS = {
@@ -58,6 +63,29 @@ def publish(study: Study) -> None:
         write_results(runs)
 
 
+def verify(rows: Collection[str], seeds: int, workers: int | None) -> int:
+    """Train the published rows of other code again on their first seeds: how many differ. The others are of today's code from now on."""
+    published = {row: runs for row, runs in read_results().items() if row in rows and runs[0]["code"] != lesson_code(runs[0]["lesson"])}
+    if not published:
+        print("All these rows are of today's code.")
+        return 0
+    with tempfile.TemporaryDirectory() as folder:
+        plan = {row: (runs[0]["lesson"], runs[0]["hyperparameters"]) for row, runs in published.items()}
+        for runs in by_row(run_study(plan, range(seeds), folder=folder, workers=workers).runs).values():
+            write_results(runs, f"{folder}/published")  # as those are, evaluations thinned
+        again = read_results(f"{folder}/published")
+    different = 0
+    for row, runs in published.items():
+        before = {run["seed"]: [run[name] for name in COMPARED] for run in runs}
+        differ = [str(run["seed"]) for run in again[row] if [run[name] for name in COMPARED] != before.get(run["seed"])]
+        print(f"{row}: " + (f"other figures on seed {', '.join(differ)}" if differ else f"the same on {seeds} seeds"))
+        if not differ:
+            today = {"code": again[row][0]["code"], "verified": {"seeds": seeds, "machine": nameless(machine())}}
+            write_results([run | today for run in runs])
+        different += bool(differ)
+    return different
+
+
 def run_program(path: str, *arguments: str) -> None:
     """Another of the repository's programs, whose failure is ours."""
     if subprocess.run([sys.executable, ROOT / path, *arguments]).returncode:
@@ -71,16 +99,21 @@ def main() -> int:
     parser.add_argument("--workers", type=int, help="how many processes (default: one per core)")
     parser.add_argument("--folder", type=Path, default=ROOT / "build" / "study", help="where every training leaves its file")
     parser.add_argument("--no-comparison", action="store_true", help="leave Stable-Baselines3 out")
+    parser.add_argument(
+        "--verify", type=int, metavar="SEEDS", help="see that published rows of other code come out the same on so many seeds"
+    )
     arguments = parser.parse_args()
     unknown = set(arguments.rows) - set(ROWS)
-    compares = not arguments.no_comparison and not arguments.rows and arguments.seeds == SEEDS
+    compares = not (arguments.no_comparison or arguments.rows or arguments.verify) and arguments.seeds == SEEDS
     if compares and find_spec("stable_baselines3") is None:
         parser.error("the comparison needs Stable-Baselines3: run `pip install -e '.[compare]'`, or leave it out with --no-comparison")
-    if unknown or arguments.seeds < 1:
-        parser.error(f"unknown row {', '.join(sorted(unknown))}" if unknown else "--seeds is at least 1")
+    if unknown or arguments.seeds < 1 or (arguments.verify is not None and arguments.verify < 1):
+        parser.error(f"unknown row {', '.join(sorted(unknown))}" if unknown else "--seeds and --verify are at least 1")
 
     rows = {row: ROWS[row] for row in arguments.rows or ROWS}
     try:
+        if arguments.verify:
+            return min(verify(rows, arguments.verify, arguments.workers), 1)
         study = run_study(rows, range(arguments.seeds), folder=arguments.folder, workers=arguments.workers)
     except CourseError as error:
         sys.exit(f"{error}")

@@ -1,17 +1,14 @@
-"""Lesson 10's exported algorithm: its updates against slow, obvious versions, and the contract of a learner on both environments."""
+"""Lesson 10's exported algorithm: its updates against slow, obvious versions, and that it learns on both environments."""
 
 import hypothesis.strategies as st
-import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
-from torch.nn.utils import parameters_to_vector, vector_to_parameters
+from torch.nn.utils import vector_to_parameters
 
 from cartpole_lessons.algorithms import augmented_random_search
 from cartpole_lessons.algorithms.augmented_random_search import LinearPolicy, augmented_update, basic_update
-from cartpole_lessons.checkpoints import load_policy
 from cartpole_lessons.environment import CONTINUOUS_CARTPOLE
-from cartpole_lessons.errors import InvalidInput
 from cartpole_lessons.evaluation import evaluate
 
 ENVIRONMENTS = [CONTINUOUS_CARTPOLE, "CartPole-v1"]
@@ -103,68 +100,7 @@ def test_its_variants_learn(keywords):
     assert augmented_random_search.train(seed=0, **keywords).solved
 
 
-def test_same_seed_gives_the_same_history_byte_for_byte():
-    first, second = (augmented_random_search.train(seed=5, max_steps=2_000) for _ in range(2))
-    assert first.history.to_csv() == second.history.to_csv()
-    assert augmented_random_search.train(seed=6, max_steps=2_000).history.to_csv() != first.history.to_csv()
-
-
-@pytest.mark.parametrize(("env_id", "action_shape"), [(CONTINUOUS_CARTPOLE, (1,)), ("CartPole-v1", ())])
-def test_result_keeps_the_contract_of_a_learner(env_id, action_shape):
-    result = augmented_random_search.train(seed=1, env_id=env_id, max_steps=500)
-    assert result.policy.act(np.zeros((7, 4), dtype=np.float32)).shape == (7, *action_shape)
-    assert np.shape(result.policy.act(np.zeros(4, dtype=np.float32))) == action_shape
-    assert result.hyperparameters["num_directions"] == 3
-    assert result.seconds > 0
-    assert result.solved == result.evaluation.solved
-
-
 def test_every_step_of_every_candidate_is_counted():
     result = augmented_random_search.train(seed=1, env_id="CartPole-v1", max_steps=2_000, num_directions=4)
     assert result.env_steps == result.history.episode_ends[-1] == sum(result.history.episode_returns)
     assert len(result.history.episode_returns) % 8 == 0
-
-
-@pytest.mark.parametrize("env_id", ENVIRONMENTS)
-def test_a_saved_policy_acts_as_before(tmp_path, env_id):
-    result = augmented_random_search.train(seed=2, env_id=env_id, max_steps=500, normalise_observations=True)
-    policy = load_policy(result.save(tmp_path / "policy.npz"), LinearPolicy)
-    observations = torch.randn(50, 4)
-    assert torch.equal(policy.act(observations), result.policy.act(observations))
-
-
-def test_interrupting_the_training_returns_the_best_policy_so_far(monkeypatch, capsys):
-    updates = 0
-
-    def update_then_interrupt(*arguments):
-        nonlocal updates
-        updates += 1
-        if updates == 2:
-            raise KeyboardInterrupt
-        return augmented_update(*arguments)
-
-    monkeypatch.setitem(augmented_random_search.UPDATES, "augmented", update_then_interrupt)
-    result = augmented_random_search.train(seed=0, num_directions=4)
-    assert result.interrupted
-    assert len(result.history.episode_returns) == 8
-    assert torch.isfinite(parameters_to_vector(result.policy.parameters())).all()
-    assert "best policy so far" in capsys.readouterr().out
-
-
-@pytest.mark.parametrize(
-    ("keywords", "named"),
-    [
-        ({"method": "magic"}, "'magic'"),
-        ({"env_id": "CartPole-v7"}, "'CartPole-v7'"),
-        ({"seed": -1}, "-1"),
-        ({"max_steps": 0}, "0"),
-        ({"num_directions": 0}, "0"),
-        ({"top_directions": 0}, "0"),
-    ],
-)
-def test_bad_arguments_get_one_sentence(keywords, named):
-    with pytest.raises(InvalidInput) as caught:
-        augmented_random_search.train(**keywords)
-    message = str(caught.value)
-    assert named in message
-    assert "\n" not in message

@@ -166,20 +166,7 @@ def saved_as_objects(burglar):
     return file.getvalue()
 
 
-def metadata_as_object(burglar):
-    file = io.BytesIO()
-    np.savez(file, metadata=np.array([burglar], dtype=object))
-    return file.getvalue()
-
-
-def zipped_pickle(burglar):
-    file = io.BytesIO()
-    with zipfile.ZipFile(file, "w") as archive:
-        archive.writestr("metadata.npy", pickled(burglar))
-    return file.getvalue()
-
-
-@pytest.mark.parametrize("disguise", [pickled, saved_by_torch, saved_as_objects, metadata_as_object, zipped_pickle])
+@pytest.mark.parametrize("disguise", [pickled, saved_by_torch, saved_as_objects])
 def test_a_malicious_pickle_is_refused_and_never_runs(tmp_path, disguise):
     path, loot = tmp_path / "policy.npz", tmp_path / "loot"
     path.write_bytes(disguise(Burglar(loot)))

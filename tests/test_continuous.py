@@ -11,12 +11,10 @@ from conftest import GOOD_DIRECTION, one_sentence
 from gymnasium.envs.classic_control.cartpole import CartPoleEnv
 from gymnasium.error import ResetNeeded
 from gymnasium.utils.env_checker import check_env
-from gymnasium.vector import AutoresetMode
 from hypothesis import given
 
 from cartpole_lessons.continuous import CONTINUOUS_CARTPOLE, ContinuousCartPoleEnv, ContinuousCartPoleVectorEnv, derivative
 from cartpole_lessons.environment import make_env, make_envs
-from cartpole_lessons.errors import MissingDependency
 
 #: What makes the continuous CartPole the discrete one.
 LIKE_DISCRETE = {"angle_limit_degrees": 12, "failure_reward": 1.0}
@@ -281,30 +279,6 @@ def test_float_type_is_that_of_observations_actions_and_rewards(dtype):
     assert each.unwrapped.state.dtype == np.float64
 
 
-def test_vector_environment_keeps_the_conventions_of_gymnasiums():
-    theirs, ours = (gym.make_vec(env_id, num_envs=3) for env_id in ("CartPole-v1", CONTINUOUS_CARTPOLE))
-    assert isinstance(ours.unwrapped, ContinuousCartPoleVectorEnv)
-    assert ours.metadata == theirs.metadata
-    assert ours.metadata["autoreset_mode"] == AutoresetMode.NEXT_STEP
-    public = {name for name in vars(theirs.unwrapped) if not name.startswith("_")}
-    assert public <= set(vars(ours.unwrapped))
-    assert ours.observation_space == gym.vector.utils.batch_space(ours.single_observation_space, 3)
-    assert ours.action_space == gym.vector.utils.batch_space(ours.single_action_space, 3)
-    assert ours.single_observation_space == gym.make(CONTINUOUS_CARTPOLE).observation_space
-    assert ours.single_action_space == gym.make(CONTINUOUS_CARTPOLE).action_space == gym.spaces.Box(-1, 1, (1,), np.float32)
-    assert (ours.num_envs, ours.max_episode_steps, ours.spec.max_episode_steps) == (3, 500, 500)
-    assert str(ours) == f"ContinuousCartPoleVectorEnv({CONTINUOUS_CARTPOLE}, num_envs=3)"
-    for envs in (theirs, ours):
-        observations, info = envs.reset(seed=0)
-        assert (observations.shape, info) == ((3, 4), {})
-    for expected, obtained in zip(theirs.step(theirs.action_space.sample()), ours.step(ours.action_space.sample()), strict=True):
-        if isinstance(expected, dict):
-            assert obtained == expected
-        else:
-            assert (obtained.shape, obtained.dtype) == (expected.shape, expected.dtype)
-    ours.close()
-
-
 # Pictures
 
 
@@ -317,25 +291,6 @@ def test_frames_are_those_of_cartpole(no_screen):
         env.close()
     assert frames[0].shape == (400, 600, 3)
     np.testing.assert_array_equal(*frames)
-
-
-def test_vector_environment_draws_a_frame_of_each(no_screen):
-    envs = gym.make_vec(CONTINUOUS_CARTPOLE, num_envs=2, render_mode="rgb_array")
-    envs.reset(seed=0)
-    envs.unwrapped.state[0] = [-1, 1]
-    frames = envs.render()
-    assert [frame.shape for frame in frames] == [(400, 600, 3)] * 2
-    assert not np.array_equal(*frames)
-    envs.close()
-
-
-@pytest.mark.parametrize("make", [gym.make, gym.make_vec, lambda env_id, render_mode: make_env(env_id, render=render_mode)])
-def test_without_pygame_one_sentence_says_what_to_install(make, missing):
-    missing("pygame")
-    with pytest.raises(MissingDependency) as caught:
-        make(CONTINUOUS_CARTPOLE, render_mode="rgb_array")
-    one_sentence(caught.value, "pip install pygame-ce")
-    gym.make(CONTINUOUS_CARTPOLE).reset()
 
 
 # With the course's tools

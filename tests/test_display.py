@@ -7,7 +7,6 @@ import socket
 import struct
 import subprocess
 import sys
-import threading
 from types import SimpleNamespace
 
 import matplotlib
@@ -178,8 +177,8 @@ def test_a_screen_is_always_there_on_windows_and_macos(monkeypatch, system):
 
 
 @pytest.fixture
-def screen(tmp_path, monkeypatch):
-    """`screen("DISPLAY", value, family, address)`: a display is named, and after that a program listens at its address."""
+def screen(monkeypatch):
+    """`with screen("DISPLAY", value, family, address)`: a display is named, and a program listens at its address inside the block."""
 
     @contextlib.contextmanager
     def listening(variable, value, family, address):
@@ -190,7 +189,7 @@ def screen(tmp_path, monkeypatch):
         with socket.socket(family) as server:
             server.bind(address)
             server.listen()
-            yield server
+            yield
 
     return listening
 
@@ -235,26 +234,29 @@ def test_a_window_on_a_display_that_does_not_answer_is_refused(monkeypatch):
     one_sentence(caught.value, "nothing answers at DISPLAY=:77", "render='rgb_array'", "with virtual_display():")
 
 
-@linux
-def test_a_window_on_a_display_that_lets_nobody_in_is_refused(screen, monkeypatch):
-    """As an X server does with a program that has no permission: SDL would draw into memory instead, without a word."""
+@pytest.fixture
+def locked_screen(tmp_path):
+    """The name of an X display that answers, and refuses whoever has not its password."""
+    fields = (b"", b"", b"MIT-MAGIC-COOKIE-1", os.urandom(16))
+    (tmp_path / "password").write_bytes(b"\xff\xff" + b"".join(struct.pack(">H", len(field)) + field for field in fields))
+    read, write = os.pipe()
+    command = ["Xvfb", "-displayfd", str(write), "-auth", str(tmp_path / "password"), "-nolisten", "tcp"]
+    with subprocess.Popen(command, pass_fds=[write], stderr=subprocess.DEVNULL) as server, open(read) as number:
+        os.close(write)
+        yield f":{number.readline().strip()}"
+        server.terminate()
+
+
+@needs_xvfb
+def test_a_window_on_a_display_that_lets_nobody_in_is_refused(monkeypatch, locked_screen):
+    """SDL would draw into memory instead, without a word."""
     monkeypatch.delenv("SDL_VIDEODRIVER", raising=False)
-    reason = b"no entry"
-    refusal = struct.pack("<BBHHH", 0, len(reason), 11, 0, len(reason) // 4) + reason  # X11 protocol, "Connection Setup"
-
-    def refuse():
-        with contextlib.suppress(OSError):
-            while True:
-                connection, _ = server.accept()
-                with connection:
-                    if connection.recv(100):
-                        connection.sendall(refusal)
-
-    with screen("DISPLAY", ":976", socket.AF_UNIX, "\0/tmp/.X11-unix/X976") as server:
-        threading.Thread(target=refuse, daemon=True).start()
-        with pytest.raises(NoDisplay) as caught:
-            make_env(render="human")
-        server.shutdown(socket.SHUT_RDWR)
+    monkeypatch.delenv("WAYLAND_DISPLAY", raising=False)
+    monkeypatch.setenv("DISPLAY", locked_screen)
+    monkeypatch.setenv("XAUTHORITY", "/dev/null")
+    assert has_display()
+    with pytest.raises(NoDisplay) as caught:
+        make_env(render="human")
     one_sentence(caught.value, "lets nobody in", "render='rgb_array'")
 
 

@@ -1,4 +1,4 @@
-"""Lesson 13's exported algorithm: seeds that learn together learn as if alone, and the contract of a learner."""
+"""Lesson 13's exported algorithm: seeds that learn together learn as if alone."""
 
 import copy
 import time
@@ -8,13 +8,14 @@ import pytest
 import torch
 from conftest import global_state_untouched, one_sentence
 
+from cartpole_lessons._support.arithmetic import course_arithmetic
 from cartpole_lessons.algorithms import actor_critic, many_seeds
+from cartpole_lessons.algorithms.policy_gradient import PolicyNetwork
 from cartpole_lessons.checkpoints import load_policy
 from cartpole_lessons.environment import make_envs
 from cartpole_lessons.errors import InvalidInput
 from cartpole_lessons.evaluation import Evaluation, evaluate
-from cartpole_lessons.rollout import StepCollector
-from cartpole_lessons._support.threads import one_thread
+from cartpole_lessons.rollout import StepCollector, Steps
 
 SEEDS = [7, 0, 123, 3]
 #: One matrix and many of them are multiplied by different routines, which add in a different order.
@@ -29,7 +30,7 @@ def learners(seeds, hidden=32, envs_per_seed=2, steps=32):
     return each, actors, critics, optimizer, StepCollector(envs, steps)
 
 
-@one_thread()
+@course_arithmetic()
 def trained_for(updates, seeds):
     """For each update the steps that were collected; and at the end actors and critics."""
     each, actors, critics, optimizer, collector = learners(seeds)
@@ -49,9 +50,6 @@ def together():
 def sixty_four():
     """Twenty updates of seeds 0 to 63 in one network."""
     return trained_for(20, range(64))
-
-
-# Independence -------------------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("seed", [0, 5, 63])
@@ -128,11 +126,8 @@ def test_two_environments_that_fall_together_start_as_if_others_were_there(seeds
     assert np.array_equal(observations[:2], np.array(starts, dtype=np.float32))
 
 
-# The quantities -----------------------------------------------------------------------------------------------------------------
-
-
 def test_a_stack_says_what_its_networks_say():
-    actors = [many_seeds.Actor(hidden=8) for _ in range(5)]
+    actors = [PolicyNetwork(hidden=8) for _ in range(5)]
     critics = [actor_critic.Critic(hidden=8) for _ in range(5)]
     observations = torch.randn(5, 3, 4)
     for networks, shape in ((actors, (5, 3, 2)), (critics, (5, 3))):
@@ -147,7 +142,7 @@ def test_a_stack_says_what_its_networks_say():
 
 
 def test_preferences_are_the_difference_of_the_logits():
-    stack = many_seeds.Stack([many_seeds.Actor(hidden=16, angle_scale=3.0) for _ in range(4)])
+    stack = many_seeds.Stack([PolicyNetwork(hidden=16, angle_scale=3.0) for _ in range(4)])
     observations = torch.randn(4, 7, 4)
     logits = stack(observations)
     assert torch.allclose(many_seeds.preferences(stack)(observations), logits[..., 1] - logits[..., 0], atol=1e-4)
@@ -169,10 +164,11 @@ def test_an_update_is_that_of_lesson_04_for_every_seed():
         actor, critic = copy.deepcopy(actors.network), copy.deepcopy(critics.network)
         actor.load_state_dict(actors.state_dict(number))
         critic.load_state_dict(critics.state_dict(number))
-        optimizers = torch.optim.Adam(actor.parameters(), lr=0.01), torch.optim.Adam(critic.parameters(), lr=0.05)
+        groups = [{"params": actor.parameters(), "lr": 0.01}, {"params": critic.parameters(), "lr": 0.05}]
         own = slice(4 * number, 4 * number + 4)
         tensors = {name: tensor[:, own] for name, tensor in vars(steps).items() if isinstance(tensor, torch.Tensor)}
-        losses = actor_critic.update(actor, critic, *optimizers, many_seeds.Steps(**tensors, returns=[], ends=[]), 0.98)
+        own_steps = Steps(**tensors, returns=[], ends=[])
+        losses = actor_critic.update(actor, critic, torch.optim.Adam(groups), own_steps, discount=0.98, entropy_bonus=0.0)
         reference.append((actor, critic, losses))
     losses = many_seeds.update(actors, critics, optimizer, steps, 0.98)
     for number, (actor, critic, own_losses) in enumerate(reference):
@@ -196,7 +192,7 @@ def test_advantages_of_each_seed_are_normalised_over_its_real_steps():
 
 
 def test_evaluations_are_those_of_evaluate():
-    networks = [many_seeds.Actor(hidden=8).eval() for _ in range(3)]
+    networks = [PolicyNetwork(hidden=8).eval() for _ in range(3)]
     together = many_seeds.evaluate_each(many_seeds.Stack(networks), [4, 5, 6], "CartPole-v0", episodes=20)
     for seed, network, evaluation in zip((4, 5, 6), networks, together, strict=True):
         alone = evaluate(network, "CartPole-v0", episodes=20, seed=seed)
@@ -250,15 +246,13 @@ def test_histories_count_real_steps_and_whole_episodes():
         assert learner.history.metrics == {"loss": [(learner.env_steps, number + 1.0)]}
 
 
-# The contract -------------------------------------------------------------------------------------------------------------------
-
-
 def test_cartpole_is_solved_by_every_seed(together):
     assert [result.seed for result in together] == SEEDS
     for result in together:
         assert result.solved
         assert evaluate(result.policy, seed=777).solved
         assert result.evaluation.returns.shape == (100,)
+        assert result.history.evaluation_episodes == 16
         assert len(result.history.evaluations) >= 1
         assert 0 < result.env_steps == result.history.losses[-1][0]
 
@@ -275,7 +269,7 @@ def test_a_policy_is_a_network_of_its_own(together, tmp_path):
     assert isinstance(first.act(np.zeros(4, dtype=np.float32)).item(), int)
     assert not torch.equal(first(observations), second(observations))
     path = together[0].save(tmp_path / "seed7.npz")
-    assert torch.equal(load_policy(path, many_seeds.Actor)(observations), first(observations))
+    assert torch.equal(load_policy(path, PolicyNetwork)(observations), first(observations))
 
 
 def test_same_seeds_give_the_same_histories_byte_for_byte():
@@ -291,7 +285,7 @@ def test_one_seed_gives_one_result_and_a_list_of_one_a_list():
     assert (result.lesson, result.seed, same.seed, result.interrupted) == ("many_seeds", 5, 5, False)
 
 
-@pytest.mark.parametrize(("max_steps", "updates"), [(1, 1), (64, 1), (65, 2), (1_500, 24)])
+@pytest.mark.parametrize(("max_steps", "updates"), [(64, 1), (65, 2), (1_500, 24)])
 def test_training_ends_after_max_steps_of_each_seed(max_steps, updates):
     for result in many_seeds.train(range(2), max_steps=max_steps):
         assert len(result.history.losses) == updates
@@ -335,27 +329,33 @@ def test_ctrl_c_returns_the_best_policies_so_far(monkeypatch, capsys):
         assert len(result.history.to_csv()) > 100
 
 
+def test_what_a_notebook_has_set_of_torch_changes_nothing():
+    torch.set_default_dtype(torch.float64)
+    try:
+        result = many_seeds.train(5, max_steps=64)
+    finally:
+        torch.set_default_dtype(torch.float32)
+    assert result.history.to_csv() == many_seeds.train(5, max_steps=64).history.to_csv()
+
+
 @pytest.mark.parametrize(
-    ("arguments", "named"),
+    ("seeds", "keywords", "named"),
     [
-        (([],), "range(64)"),
-        (([1, 2, 1],), "[1, 2, 1]"),
-        (([1, -2],), "-2"),
-        (("12",), "'1'"),
-        ((0.5,), "0.5"),
-        ((0, {"env_id": "Pendulum-v1"}), "Pendulum-v1"),
-        ((0, {"env_id": "cartpole_lessons/ContinuousCartPole-v0"}), "discrete"),
-        ((range(64), {"num_envs": 0}), "num_envs"),
-        ((0, {"num_envs": -2}), "num_envs"),
-        ((0, {"steps_per_update": 0}), "steps_per_update"),
-        ((0, {"evaluate_every": 0}), "evaluate_every"),
-        ((0, {"max_steps": 0}), "max_steps"),
-        ((0, {"device": "abacus"}), "abacus"),
-        ((0, {"device": "meta"}), "meta"),
+        ([], {}, "range(64)"),
+        ([1, 2, 1], {}, "[1, 2, 1]"),
+        (range(10**9), {}, "4,096"),
+        ([1, -2], {}, "-2"),
+        ("abc", {}, "'a'"),
+        (0.5, {}, "0.5"),
+        (0, {"env_id": "Pendulum-v1"}, "Pendulum-v1"),
+        (0, {"env_id": "cartpole_lessons/ContinuousCartPole-v0"}, "discrete"),
+        (0, {"num_envs": "x"}, "num_envs"),
+        (0, {"max_steps": 0}, "max_steps"),
+        (0, {"progress": "yes"}, "progress"),
+        (0, {"device": "abacus"}, "abacus"),
     ],
 )
-def test_bad_arguments_get_one_sentence(arguments, named):
-    seeds, keywords = arguments if len(arguments) == 2 else (*arguments, {})
+def test_bad_arguments_get_one_sentence(seeds, keywords, named):
     with pytest.raises(InvalidInput) as caught:
         many_seeds.train(seeds, **keywords)
     one_sentence(caught.value, named)

@@ -154,7 +154,7 @@ def test_shows_the_whole_algorithm_in_thirty_lines_with_nothing_of_ours_but_the_
     assert len(bare.source.splitlines()) <= 30
     ours, classes = set(), set()
     for cell in code_cells(notebook):
-        for node in ast.walk(ast.parse("\n".join(line for line in cell.source.splitlines() if not line.lstrip().startswith("%")))):
+        for node in ast.parse("\n".join(line for line in cell.source.splitlines() if not line.lstrip().startswith("%"))).body:
             if isinstance(node, ast.ImportFrom) and node.module.startswith("cartpole_lessons"):
                 ours |= {alias.asname or alias.name for alias in node.names}
             elif isinstance(node, ast.FunctionDef) and "#| export" in cell.source:

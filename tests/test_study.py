@@ -229,11 +229,18 @@ SPOILT = {
 }
 
 
+@pytest.fixture(scope="module")
+def two_results(tmp_path_factory):
+    """The folder of a study of two seeds, to copy."""
+    folder = tmp_path_factory.mktemp("two")
+    quiet("hand_made", [0, 1], folder=folder)
+    return folder
+
+
 @pytest.mark.parametrize("spoil", [pytest.param(spoil, id=name) for name, spoil in SPOILT.items()])
 @pytest.mark.skipif(sys.platform == "win32", reason="pipes in folders are POSIX")
-def test_a_file_that_holds_no_result_of_its_training_is_named_left_out_and_run_again(tmp_path, capsys, spoil):
-    quiet("hand_made", [0, 1], folder=tmp_path)
-    complete = results_on_disk(tmp_path)
+def test_a_file_that_holds_no_result_of_its_training_is_named_left_out_and_run_again(tmp_path, two_results, capsys, spoil):
+    complete = results_on_disk(shutil.copytree(two_results, tmp_path, dirs_exist_ok=True))
     path = next(tmp_path.glob("*seed0.json"))
     spoil(path)
     left = read_study(tmp_path)
@@ -246,12 +253,12 @@ def test_a_file_that_holds_no_result_of_its_training_is_named_left_out_and_run_a
     assert results_on_disk(tmp_path) == complete
 
 
-def test_of_many_such_files_some_are_named(tmp_path, capsys):
-    quiet("hand_made", range(5), folder=tmp_path)
-    for path in sorted(tmp_path.iterdir())[:4]:
-        path.write_bytes(b"")
+def test_of_many_such_files_some_are_named(tmp_path, two_results, capsys):
+    shutil.copytree(two_results, tmp_path, dirs_exist_ok=True)
+    for name in "abcd":
+        (tmp_path / f"{name}.json").touch()
     read_study(tmp_path)
-    one_sentence(capsys.readouterr().out.rstrip(), "seed2.json and 1 more.")
+    one_sentence(capsys.readouterr().out.rstrip(), "a.json, b.json, c.json and 1 more.")
 
 
 def test_results_of_other_code_are_named_and_run_again(tmp_path, counted, my_lessons, capsys, monkeypatch):
@@ -268,12 +275,11 @@ def test_results_of_other_code_are_named_and_run_again(tmp_path, counted, my_les
     helper.write_text("ANSWER = 42\n")
 
 
-def test_a_study_that_is_read_names_results_of_other_code(tmp_path, capsys):
-    quiet("hand_made", [0], folder=tmp_path)
-    (path,) = tmp_path.iterdir()
+def test_a_study_that_is_read_names_results_of_other_code(tmp_path, two_results, capsys):
+    path = next(shutil.copytree(two_results, tmp_path, dirs_exist_ok=True).iterdir())
     changed(code="0" * 12)(path)
     study = read_study(tmp_path)
-    assert (len(study.runs), study.stale) == (1, [path.name])
+    assert (len(study.runs), study.stale) == (2, [path.name])
     one_sentence(capsys.readouterr().out.rstrip(), path.name, "other code")
 
 
@@ -298,7 +304,7 @@ def test_reading_and_reporting_import_and_train_nothing_because_a_file_names_it(
     done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, env=environment, capture_output=True, text=True, check=True)
     (path,) = (tmp_path / "study").iterdir()
     told, figures, runs, told_again, imported = done.stdout.splitlines()
-    one_sentence(told, path.name, "not of the course's own lessons".replace("not", "Not"))
+    one_sentence(told, path.name, "Not of the course's own lessons")
     assert (figures, runs, told_again, imported) == (f"['{path.name}'] []", "1", told, "[]")
     assert "counted: no film. " in (tmp_path / "page.html").read_text()
     assert len(trainings(log)) == 1
@@ -348,7 +354,7 @@ def start_study(tmp_path, my_lessons):
 @pytest.mark.skipif(sys.platform == "win32", reason="signals to a group of processes are POSIX")
 def test_a_study_interrupted_and_then_killed_midway_loses_nothing_and_repeats_nothing(tmp_path, counted, start_study):
     lessons, log = counted
-    folder, seeds = tmp_path / "study", 30
+    folder, seeds = tmp_path / "study", 20
 
     def finished():
         return len(list(folder.glob("*.json")))

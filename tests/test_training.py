@@ -187,16 +187,6 @@ def test_a_result_that_is_not_there_yet_and_a_loop_that_never_asks_are_explained
     one_sentence(caught.value, "run.goes_on(policy)")
 
 
-# That it leaves no traces
-
-
-def test_same_seed_gives_the_same_result_whatever_was_drawn_before(capsys):
-    first = train(seed=5, max_steps=2_000)
-    torch.rand(3), np.random.random()  # noqa: NPY002
-    assert same_result(first, train(seed=5, max_steps=2_000, progress=True))
-    assert train(seed=6, max_steps=2_000).history.to_csv() != first.history.to_csv()
-
-
 def test_the_surroundings_are_left_as_they_were_also_when_the_algorithm_fails(evaluations, capsys):
     evaluations(20)
 

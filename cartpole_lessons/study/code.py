@@ -5,7 +5,7 @@ import functools
 import hashlib
 import io
 import tokenize
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from importlib import util
 from pathlib import Path
 
@@ -46,7 +46,7 @@ def sources_of(module: str) -> dict[str, list[str]]:
         text = Path(spec.origin).read_text(encoding="utf-8")
         tree = ast.parse(text)
         sources[name] = list(_lines_that_count(text, tree))
-        waiting += [found for found in _imports(tree, name) if found.partition(".")[0] in packages]
+        waiting += _imports(tree, name, packages)
     return sources
 
 
@@ -64,17 +64,16 @@ def _lines_that_count(text: str, tree: ast.Module) -> Iterator[str]:
     return (line.rstrip() for line in lines if line.strip())
 
 
-def _imports(tree: ast.Module, importer: str) -> Iterator[str]:
-    """Every module that the code of the module `importer` may import, those that only type checkers import included."""
+def _imports(tree: ast.Module, importer: str, packages: Collection[str]) -> Iterator[str]:
+    """Every module of these packages that the code of the module `importer` may import, those that only type checkers import included."""
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):
-            yield from (alias.name for alias in node.names)
+            yield from (alias.name for alias in node.names if alias.name.partition(".")[0] in packages)
         elif isinstance(node, ast.ImportFrom):
             base = util.resolve_name("." * node.level + (node.module or ""), importer.rpartition(".")[0]) if node.level else node.module
-            yield base
-            for alias in node.names:  # a name may be a module of the package `base`
-                if _is_module(f"{base}.{alias.name}"):
-                    yield f"{base}.{alias.name}"
+            if base.partition(".")[0] in packages:
+                # A name may be a module of the package `base`.
+                yield from (base, *(f"{base}.{alias.name}" for alias in node.names if _is_module(f"{base}.{alias.name}")))
 
 
 def _is_module(name: str) -> bool:

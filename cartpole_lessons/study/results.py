@@ -108,6 +108,7 @@ def write_results(runs: Sequence[Mapping[str, Any]], folder: str | os.PathLike =
     first = runs[0]
     shared = {name: first[name] for name in ("row", "lesson", "env_id", "hyperparameters", "code")}
     shared["machine"] = nameless(first["machine"])
+    shared |= {"verified": first["verified"]} if "verified" in first else {}  # by benchmarks/measure.py
     lines = [
         json.dumps({name: _thinned(run[name]) if name == "evaluations" else run[name] for name in PUBLISHED}, separators=(",", ":"))
         for run in runs

@@ -1,0 +1,181 @@
+"""The published results: `make study` writes them, their files are small and of the course's code, and what is made of them shows them."""
+
+import functools
+import importlib.util
+import json
+from pathlib import Path
+
+import badges
+import curves
+import pytest
+from conftest import one_sentence
+from PIL import Image
+from test_statistics import a_run
+
+from cartpole_lessons.study import RESULTS, lesson_code, read_results, run_study, summarise, write_results
+
+ROOT = Path(__file__).resolve().parent.parent
+ARS = "augmented_random_search"
+
+
+@pytest.fixture
+def measure(monkeypatch, tmp_path):
+    """`measure("ppo", "--seeds", "3")`: benchmarks/measure.py, kept away from the repository's own files; `measure.ran`: the programs it ran."""
+    spec = importlib.util.spec_from_file_location("measure", ROOT / "benchmarks" / "measure.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    results = tmp_path / "results"
+    monkeypatch.setattr(module, "run_study", functools.partial(run_study, backend="sequential", progress=False))
+    monkeypatch.setattr(module, "write_results", lambda runs, folder=results: write_results(runs, folder))
+    monkeypatch.setattr(module, "read_results", lambda folder=results: read_results(folder))
+
+    def run(*arguments):
+        monkeypatch.setattr("sys.argv", ["measure.py", "--folder", str(tmp_path / "study"), *arguments])
+        return module.main()
+
+    run.module, run.results, run.ran = module, results, []
+    monkeypatch.setattr(module, "run_program", lambda *command: run.ran.append(command))
+    return run
+
+
+def test_published_results_come_back_as_they_were_but_for_the_machines_name(tmp_path):
+    long = [[step, 475.25 if step % 2 else 500.0] for step in range(1, 101)]
+    runs = [a_run(seed=0, evaluations=long), a_run(seed=1, status="failed", solved=False, env_steps=None, seconds=None, evaluations=[])]
+    path = write_results(runs, tmp_path)
+    assert path == tmp_path / "row.json"
+    assert "secret" not in path.read_text()
+    assert '"env_steps":1000,"seconds":1.0' in path.read_text()
+    (back,) = read_results(tmp_path).values()
+    differs = ("machine", "error", "evaluations")
+    assert [{k: v for k, v in run.items() if k not in differs} for run in back] == [
+        {k: v for k, v in run.items() if k not in differs} for run in runs
+    ]
+    assert back[0]["machine"] == {"python": "3.11"}
+    kept = back[0]["evaluations"]
+    assert len(kept) == 60
+    assert kept[0] == [1, 475.25]
+    assert kept[-10:] == long[-10:]
+    assert all(point in long for point in kept)
+    assert summarise(back)["row"] == summarise(runs)["row"]
+
+
+def test_the_courses_published_results_are_complete_and_small_and_those_of_its_code(measure):
+    rows = read_results()
+    assert {row: (runs[0]["lesson"], runs[0]["hyperparameters"]) for row, runs in rows.items()} == measure.module.ROWS
+    for row, runs in rows.items():
+        assert {run["code"] for run in runs} == {lesson_code(runs[0]["lesson"])}, f"{row} is stale: run `make study`"
+        assert [run["seed"] for run in runs] == list(range(100)), row
+        assert {run["status"] for run in runs} <= {"ok", "failed"}
+    assert sum(path.stat().st_size for path in RESULTS.glob("*.json")) < 500_000
+
+
+def test_the_published_comparison_is_that_of_the_courses_code():
+    pairs = json.loads((RESULTS / "against_stable_baselines3.json").read_text())["pairs"]
+    assert {pair["lesson"]: pair["code"] for pair in pairs} == {pair["lesson"]: lesson_code(pair["lesson"]) for pair in pairs}
+    assert {len(pair["runs"]) for pair in pairs} == {20}
+
+
+def test_fewer_seeds_are_shown_but_not_published(measure, capsys):
+    assert measure("hand_made", "--seeds", "2") == 0
+    shown = capsys.readouterr().out
+    assert "2 of 2 (34-100 %)" in shown
+    assert "Nothing is published from 2 seeds" in shown
+    assert not measure.results.exists()
+    assert measure.ran == []
+
+
+def test_rows_by_name_are_published_and_drawn_without_the_comparison(measure, monkeypatch, tmp_path):
+    monkeypatch.setattr(measure.module, "SEEDS", 2)
+    monkeypatch.setitem(measure.module.ROWS, ARS, (ARS, {"max_steps": 3_000}))
+    assert measure("hand_made", ARS, "--seeds", "2") == 0
+    assert measure.ran == [("tools/curves.py",), ("tools/badges.py",)]
+    rows = read_results(measure.results)
+    assert set(rows) == {"hand_made", ARS}
+
+    drawn = curves.drawn_rows(measure.results)
+    assert set(drawn) == {ARS}  # nothing is learned in hand_made, so it has no curve
+    curves.draw(drawn, tmp_path / "picture.png")
+    with Image.open(tmp_path / "picture.png") as picture:
+        assert picture.text["Description"] == curves.fingerprint(drawn)
+    monkeypatch.setattr(badges, "RESULTS", measure.results)
+    monkeypatch.setattr(badges, "PICTURE", str(tmp_path / "picture.png"))
+    assert "on 2 seeds" in badges.learning_curves()
+    (tmp_path / "picture.png").unlink()
+    assert badges.learning_curves() == "*`make study` draws the learning curves here.*"
+
+
+def test_all_rows_are_compared_with_stable_baselines3_too(measure, monkeypatch):
+    monkeypatch.setattr(measure.module, "SEEDS", 1)
+    monkeypatch.setattr(measure.module, "ROWS", {"hand_made": ("hand_made", {})})
+    monkeypatch.setattr(measure.module, "find_spec", lambda name: name)
+    assert measure("--seeds", "1") == 0
+    assert measure.ran[0] == ("benchmarks/against_stable_baselines3.py", "--publish")
+
+
+def test_a_study_that_should_compare_says_at_once_where_it_cannot(measure, monkeypatch, capsys):
+    monkeypatch.setattr(measure.module, "find_spec", lambda name: None)
+    with pytest.raises(SystemExit) as stop:
+        measure()
+    assert stop.value.code == 2
+    assert "--no-comparison" in capsys.readouterr().err
+
+
+def test_a_wrong_row_and_a_folder_that_cannot_be_written_end_in_one_sentence(measure, unwritable):
+    with pytest.raises(SystemExit) as stop:
+        measure("nothing_like_it")
+    assert stop.value.code == 2
+    with pytest.raises(SystemExit) as stop:
+        measure("hand_made", "--folder", str(unwritable))
+    one_sentence(stop.value, str(unwritable))
+
+
+def test_rows_of_other_code_with_the_same_figures_are_verified_and_others_named(measure, tmp_path, capsys):
+    runs = run_study("hand_made", range(3), folder=tmp_path / "s", backend="sequential", progress=False).runs
+    same = write_results([run | {"code": "0" * 12} for run in runs], measure.results)
+    different = write_results(
+        [run | {"row": "hand_made-continuous", "code": "0" * 12, "mean_return": 1.0 + run["seed"]} for run in runs], measure.results
+    )
+    before = different.read_bytes()
+    assert measure("--verify", "2") == 1
+    assert capsys.readouterr().out == "hand_made-continuous: other figures on seed 0, 1\nhand_made: the same on 2 seeds\n"
+    assert different.read_bytes() == before
+    verified = read_results(measure.results)["hand_made"]
+    assert verified[0]["code"] == lesson_code("hand_made")
+    assert verified[0]["verified"]["seeds"] == 2
+    assert "host" not in verified[0]["verified"]["machine"]
+    assert [run["seconds"] for run in verified] == [run["seconds"] for run in runs]
+
+    kept = same.read_bytes()
+    assert measure("hand_made", "--verify", "2") == 0
+    assert "today's code" in capsys.readouterr().out
+    assert same.read_bytes() == kept
+
+
+def test_the_picture_in_the_readme_shows_the_published_results():
+    path = ROOT / badges.PICTURE
+    with Image.open(path) as picture:
+        assert picture.text["Description"] == curves.fingerprint(curves.drawn_rows()), "run `make study`"
+    assert path.stat().st_size < 150_000
+
+
+def test_what_will_be_seen_is_said_as_measured():
+    solved = summarise([a_run(seed=seed) for seed in range(3)])["row"]
+    assert badges.you_will_see(solved) == (
+        "You will see: solved on 3 of 3 seeds, typically after 1,000 environment steps and 1.00 seconds (measured; medians)."
+    )
+    at_once = summarise([a_run(env_steps=0)])["row"]
+    assert "in 1.00 seconds without training" in badges.you_will_see(at_once)
+    never = summarise([a_run(solved=False)])["row"]
+    assert badges.you_will_see(never) == "You will see: solved on 0 of 1 seeds (measured)."
+
+
+def test_the_comparisons_table_holds_both_sides_and_the_ratios(monkeypatch, tmp_path):
+    monkeypatch.setattr(badges, "RESULTS", tmp_path)
+    assert "make study" in badges.comparison_table()
+    side = {"solved": True, "perfect": True, "env_steps": 1000, "seconds": 2.0}
+    runs = [{"seed": seed, "ours": side, "theirs": side | {"env_steps": steps}} for seed, steps in enumerate([2000, 3000, 9000])]
+    pair = {"lesson": "ppo", "theirs": "SB3 PPO", "version": "2.9", "runs": runs}
+    (tmp_path / "against_stable_baselines3.json").write_text(json.dumps({"machine": {}, "pairs": [pair]}))
+    last = badges.comparison_table().splitlines()[-1]
+    assert last == "| 05 PPO | 3 of 3 | 1,000 | 2.00 | SB3 PPO 2.9 | 3 of 3 | 3,000 | 2.00 | 3.0 | 1.0 |"
+    assert read_results(tmp_path) == {}

@@ -1,0 +1,115 @@
+"""The statistics of a study by hand, and the cells of its tables."""
+
+import numpy as np
+import pytest
+
+from cartpole_lessons.study import median_interval, readable, summarise, wilson_interval, worst_of_last
+
+
+def a_run(**differences):
+    """A run as `run_study` returns it."""
+    return {
+        "row": "row",
+        "lesson": "lesson",
+        "env_id": "CartPole-v1",
+        "hyperparameters": {},
+        "seed": 0,
+        "code": "c0de",
+        "status": "ok",
+        "error": None,
+        "solved": True,
+        "perfect": True,
+        "mean_return": 500.0,
+        "env_steps": 1000,
+        "seconds": 1.0,
+        "evaluations": [[1000, 500.0]],
+        "machine": {"host": "secret", "python": "3.11"},
+    } | differences
+
+
+@pytest.mark.parametrize(("successes", "of"), [(0, 10), (7, 10), (100, 100), (95, 100)])
+def test_wilson_interval_is_the_published_formula(successes, of):
+    z, share = 1.959963984540054, successes / of
+    middle = (share + z**2 / (2 * of)) / (1 + z**2 / of)
+    reach = z / (1 + z**2 / of) * np.sqrt(share * (1 - share) / of + z**2 / (4 * of**2))
+    assert wilson_interval(successes, of) == pytest.approx((middle - reach, middle + reach), abs=1e-12)
+
+
+def test_wilson_interval_of_all_of_a_hundred_by_hand():
+    # 100 of 100: the lower end is n / (n + z^2), the upper one is 1.
+    low, high = wilson_interval(100, 100)
+    assert low == pytest.approx(100 / (100 + 3.8414588), abs=1e-7)
+    assert high == 1.0
+
+
+def test_bootstrap_interval_of_three_values_by_hand():
+    # The median of three draws from {1, 2, 3} is 1 with probability 7/27, and 3 as well: both are more than 2.5 %.
+    assert median_interval([3, 1, 2]) == (2.0, 1.0, 3.0)
+    # Of nine values, the k-th smallest draw has a binomial law: P(median <= first) = P(Bin(9, 1/9) >= 5) = 0.12 %, and
+    # P(median <= second) = P(Bin(9, 2/9) >= 5) = 2.55 %, just too much: the interval begins at the second value, and ends at the eighth.
+    assert median_interval(range(1, 10)) == (5.0, 2.0, 8.0)
+    assert median_interval([7.0]) == (7.0, 7.0, 7.0)
+
+
+def test_bootstrap_interval_agrees_with_scipys():
+    from scipy.stats import bootstrap
+
+    values = np.random.default_rng(5).lognormal(size=41)
+    theirs = bootstrap((values,), np.median, method="percentile", n_resamples=10_000, rng=np.random.default_rng(1)).confidence_interval
+    _, low, high = median_interval(values)
+    assert (low, high) == pytest.approx(tuple(theirs), rel=0.1)
+    assert median_interval(values) == median_interval(values[::-1])
+
+
+def test_runs_that_were_not_solved_count_as_longer_than_any_that_was():
+    solved = [a_run(seed=seed, env_steps=steps, seconds=steps / 1000) for seed, steps in enumerate([1000, 3000, 2000])]
+    unsolved = a_run(seed=3, solved=False, perfect=False, env_steps=10, seconds=0.01)
+    crashed = a_run(seed=4, status="failed", solved=False, perfect=False, env_steps=None, seconds=None, mean_return=None, evaluations=[])
+    summary = summarise([*solved, unsolved, crashed])["row"]
+    assert (summary["runs"], summary["failed"]) == (5, 1)
+    assert (summary["solved"]["count"], summary["solved"]["of"], summary["solved"]["share"]) == (3, 5, 0.6)
+    # Sorted: 1000, 2000, 3000, infinity, infinity.
+    assert summary["env_steps"]["median"] == 3000
+    assert summary["seconds"]["median"] == 3.0
+    assert summary["env_steps"]["high"] == np.inf
+    assert not any(np.isnan(value) for value in summary["env_steps"].values())
+    half = summarise([*solved[:2], unsolved, crashed])["row"]
+    assert half["env_steps"]["median"] == np.inf
+    assert readable(half)["env_steps"] == "not reached (1,000-not reached)"
+    assert readable(summarise([crashed])["row"])["seconds"] == "not reached"
+
+
+def test_rows_keep_their_order_and_their_runs_apart():
+    summary = summarise([a_run(row="b"), a_run(row="a"), a_run(row="b", seed=1)])
+    assert {row: entry["runs"] for row, entry in summary.items()} == {"b": 2, "a": 1}
+
+
+def test_stable_runs_keep_above_the_threshold_in_their_last_ten_evaluations():
+    fell_long_ago = a_run(evaluations=[[1, 20.0]] + [[step, 475.0] for step in range(2, 12)])
+    fell_lately = a_run(evaluations=[[step, 500.0] for step in range(1, 11)] + [[11, 474.99]])
+    crashed = a_run(status="failed", solved=False, evaluations=[])
+    assert [worst_of_last(run) for run in (fell_long_ago, fell_lately, crashed)] == [475.0, 474.99, None]
+    summary = summarise([fell_long_ago, fell_lately, crashed])["row"]
+    assert summary["worst_of_last"] == [475.0, 474.99, None]
+    assert (summary["stable"]["count"], summary["stable"]["of"]) == (1, 3)
+    assert summarise([crashed])["row"]["stable"] is None
+    assert summarise([a_run(env_id="nobody/Knows-v0")])["row"]["stable"] is None
+    assert readable(summary)["stable"] == "1 of 3 (6-79 %)"
+
+
+def test_cells_are_readable():
+    summary = summarise([a_run(seed=seed, seconds=0.5) for seed in range(100)])["row"]
+    assert readable(summary | {"env_steps": {"median": 12_394.5, "low": 9_000.0, "high": 20_000.0}}) == {
+        "solved": "100 of 100 (96-100 %)",
+        "perfect": "100 of 100 (96-100 %)",
+        "stable": "100 of 100 (96-100 %)",
+        "env_steps": "12,394 (9,000-20,000)",
+        "seconds": "0.50",
+    }
+
+
+def test_trainings_that_go_on_have_no_steps_to_solve():
+    assert readable(summarise([a_run()])["row"])["env_steps"] != "-"
+    cells = readable(summarise([a_run(hyperparameters={"stop_when_perfect": False})])["row"])
+    assert (cells["env_steps"], cells["seconds"]) == ("-", "-")
+    assert cells["stable"] != "-"
