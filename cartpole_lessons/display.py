@@ -117,8 +117,7 @@ def _x_answers(display: str) -> bool:
     if not number.isdecimal():
         return False
     if host in ("", "unix"):
-        path = f"/tmp/.X11-unix/X{number}"
-        return _listens(path) or _listens("\0" + path)
+        return _listens(f"/tmp/.X11-unix/X{number}")
     import socket
 
     with contextlib.suppress(OSError, OverflowError), socket.create_connection((host.strip("[]"), 6000 + int(number)), timeout=1):
@@ -131,10 +130,19 @@ def _wayland_answers(display: str) -> bool:
 
 
 def _listens(path: str) -> bool:
-    """Whether a program accepts connections at the socket file `path`; the file alone may be left from one that has ended."""
+    """Whether a program accepts connections at the socket `path`; a file there may be left from one that has ended.
+
+    Linux knows, and is asked first: an X server with no other clients starts afresh after ours, and lets nobody in meanwhile.
+    """
+    with contextlib.suppress(OSError), open("/proc/net/unix", encoding="utf-8", errors="replace") as table:
+        sockets = [line.split(maxsplit=7) for line in table]  # number, references, protocol, flags, type, state, inode, path
+        if any(entry[-1].strip() in (path, f"@{path}") and entry[3] == "00010000" for entry in sockets):  # the flag of those that listen
+            return True
+    if not os.path.exists(path):
+        return False
     import socket
 
-    with contextlib.suppress(OSError), socket.socket(socket.AF_UNIX) as connection:
+    with contextlib.suppress(OSError), socket.socket(socket.AF_UNIX) as connection:  # it may listen outside of our container
         connection.settimeout(1)
         connection.connect(path)
         return True

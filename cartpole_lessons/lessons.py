@@ -97,7 +97,7 @@ def policy_in(checkpoint: "Checkpoint") -> "Policy":
     return policy_from(checkpoint, policy_class)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Changes:
     """The lines in which one function differs from another."""
 
@@ -110,6 +110,8 @@ class Changes:
 
     def __str__(self) -> str:
         return "\n".join(self.lines)
+
+    __repr__ = __str__
 
     def _repr_markdown_(self) -> str:
         return f"```diff\n{self}\n```"

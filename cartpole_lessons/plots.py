@@ -48,12 +48,13 @@ def _current_axes() -> "Axes":
 
 
 def plot_durations(durations: Sequence[float], *, ax: "Axes | None" = None, title: str = "") -> "Axes":
-    """Duration of each episode [steps] and the moving average over the last 100 of them."""
+    """Duration of each episode [steps] and the moving average over the last 100 of them; over a fifth of all where there are fewer than 500."""
     if ax is None:
         ax = _current_axes()
     episodes = np.arange(1, len(durations) + 1)
     ax.plot(episodes, durations, ".", color="C4", alpha=0.5, markersize=3, label="one episode")
-    ax.plot(episodes, moving_average(durations), color="C0", label=f"mean of the last {WINDOW}")
+    window = min(WINDOW, max(len(durations) // 5, 1))
+    ax.plot(episodes, moving_average(durations, window), color="C0", label=f"mean of the last {window}")
     ax.set(xlabel="episode", ylabel="duration [steps]", title=title, ylim=(0, None))
     ax.legend(loc="upper left")
     return ax
@@ -81,7 +82,7 @@ def plot_learning_curves(curves: Sequence[Curve], *, ax: "Axes | None" = None, l
     for curve in curves:
         env_steps, means = np.array(curve.evaluations).T
         ax.plot(env_steps, means, color=color, alpha=0.3, linewidth=0.8)
-        ax.plot(env_steps[-1:], means[-1:], "o" if curve.solved else "x", color=color, markersize=4, clip_on=False)
+        ax.plot(env_steps[-1:], means[-1:], "o" if curve.solved else "x", color=color, markersize=4)
         on_grid.append(np.interp(grid, env_steps, means))
     ax.plot(grid, np.median(on_grid, axis=0), color=color, linewidth=2.5, label=label or f"median of {len(curves)} seeds")
     ax.set(xlabel="environment steps", ylabel="mean return, greedy", xlim=(0, None), ylim=(0, None))
