@@ -47,12 +47,17 @@ def test_seeded_blocks_nest_and_leave_the_generators_as_they_were_after_an_error
         with seeded(1):
             draw()
             undisturbed = draw()
-        with pytest.raises(ZeroDivisionError), seeded(1):
-            draw()
-            with seeded(2):
+
+        def fails_inside():
+            with seeded(1):
                 draw()
-            assert draw() == undisturbed
-            _ = 1 / 0
+                with seeded(2):
+                    draw()
+                assert draw() == undisturbed
+                raise ZeroDivisionError
+
+        with pytest.raises(ZeroDivisionError):
+            fails_inside()
 
 
 @pytest.mark.parametrize(
