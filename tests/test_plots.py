@@ -24,10 +24,16 @@ def test_durations_show_each_episode_and_the_moving_average():
     episodes, average = axes.lines
     assert list(episodes.get_xdata()) == list(range(1, 251))
     assert list(episodes.get_ydata()) == DURATIONS
-    np.testing.assert_allclose(average.get_ydata(), moving_average(DURATIONS))
+    np.testing.assert_allclose(average.get_ydata(), moving_average(DURATIONS, window=50))
     assert (axes.get_xlabel(), axes.get_ylabel(), axes.get_title()) == ("episode", "duration [steps]", "agent")
-    assert [text.get_text() for text in axes.get_legend().get_texts()] == ["one episode", "mean of the last 100"]
+    assert [text.get_text() for text in axes.get_legend().get_texts()] == ["one episode", "mean of the last 50"]
     assert axes.get_ylim()[0] == 0
+
+
+@pytest.mark.parametrize(("episodes", "window"), [(1, 1), (30, 6), (500, 100), (2_000, 100)])
+def test_the_average_is_over_a_hundred_episodes_or_a_fifth_of_all(episodes, window):
+    axes = plot_durations([10] * episodes)
+    assert axes.get_legend().get_texts()[1].get_text() == f"mean of the last {window}"
 
 
 def test_learning_curves_are_one_line_per_seed_that_ends_in_a_dot_or_a_cross_and_their_median():
