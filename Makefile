@@ -21,7 +21,7 @@ test: lint  ## lint, the package's tests, the export check, and every notebook
 	$(BIN)/python -m pytest notebooks -q --nbval-lax --nbval-current-env --nbval-cell-timeout=300 -n 2 --dist loadfile
 
 test-faults: .venv/ready  ## what breaks for real, as often as the README says; minutes; figures into cartpole_lessons/results/
-	FAULTS=full $(BIN)/python -m pytest tests/test_faults.py -q
+	FAULTS=full $(BIN)/python -m pytest tests/test_faults.py tests/test_tools.py tests/test_hyperparameters.py -q
 
 test-launch: test-colab test-binder test-browser test-offline test-doctor  ## every place where the course starts; minutes, and a package index
 

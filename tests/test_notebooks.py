@@ -10,6 +10,7 @@ from pathlib import Path
 import nbformat
 import pytest
 from changes import FOLLOWS
+from nbconvert import PythonExporter
 
 ROOT = Path(__file__).resolve().parent.parent
 LESSONS = sorted((ROOT / "notebooks").glob("[0-9]*.ipynb"))
@@ -48,6 +49,13 @@ def test_is_valid_and_asks_for_the_kernel_that_everybody_has(notebook):
     nbformat.validate(notebook)
     assert (notebook.nbformat, notebook.nbformat_minor) >= (4, 5)
     assert notebook.metadata.kernelspec.name == "python3"
+
+
+def test_becomes_a_script_that_python_can_compile(path, notebook):
+    script, about = PythonExporter().from_notebook_node(notebook)
+    compile(script, path.name, "exec")
+    assert notebook.metadata.language_info.nbconvert_exporter == "python"  # so that `nbconvert --to script` makes it
+    assert (about["output_extension"], f"# # {path.stem[:2]} " in script) == (".py", True)
 
 
 def test_opens_with_title_summary_badges_and_objectives(path, notebook):

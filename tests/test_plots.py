@@ -4,6 +4,7 @@ import hypothesis.strategies as st
 import matplotlib
 import matplotlib.pyplot as plt
 import numpy as np
+import pytest
 from hypothesis import given
 
 from cartpole_lessons.display import STYLE_FILE

@@ -31,6 +31,15 @@ BUILD = ROOT / "build" / "lessons"
 #: Where lessons run, a folder for each of these processes. One whose process is gone was left by a run that was killed.
 WORKSHOPS = ROOT / "build" / "running"
 WORKSHOP = WORKSHOPS / str(os.getpid())
+#: As Jupyter writes it, without the version of the machine: what a front end would add when it opens the lesson, and `nbconvert` asks for.
+LANGUAGE = {
+    "codemirror_mode": {"name": "ipython", "version": 3},
+    "file_extension": ".py",
+    "mimetype": "text/x-python",
+    "name": "python",
+    "nbconvert_exporter": "python",
+    "pygments_lexer": "ipython3",
+}
 MATHJAX = "mathjax"  # folder beside the pages
 # The fonts that the package brings; MathJax looks for others first.
 MATHJAX_FONTS = """MathJax.Hub.Config({"HTML-CSS": {availableFonts: [], webFont: "STIX-Web"}});
@@ -166,7 +175,7 @@ def clean(notebook: nbformat.NotebookNode, seconds: float) -> nbformat.NotebookN
     notebook.metadata = nbformat.from_dict(
         {
             "kernelspec": {"display_name": "Python 3 (ipykernel)", "language": "python", "name": "python3"},
-            "language_info": {"name": "python"},
+            "language_info": LANGUAGE,
             "cartpole_lessons": {"seconds": max(5, 5 * round(seconds / 5))},
         }
     )
