@@ -11,6 +11,7 @@ import torch
 from conftest import LinearPolicy, full_disk, global_state_untouched, one_sentence
 from torch import nn
 
+from cartpole_lessons import checkpoints
 from cartpole_lessons.checkpoints import FORMAT, LARGEST_CHECKPOINT, load_checkpoint, load_policy, save_checkpoint
 from cartpole_lessons.errors import CheckpointError
 from cartpole_lessons.policy import Policy
@@ -226,3 +227,20 @@ def test_a_checkpoint_of_another_class_or_lesson_is_refused(path, monkeypatch):
 @pytest.mark.parametrize("hidden", [-1, "many", None, 2.5, 9, 10**12])
 def test_altered_hyperparameters_are_refused(tmp_path, hidden, policy):
     refused(save_checkpoint(tmp_path / "p", policy, hyperparameters={"hidden": hidden}, **ABOUT))
+
+
+class Starting(Network):
+    """A policy with a number that does not change its shape: only a check can tell a wrong one."""
+
+    def __init__(self, start_value: float = 100.0) -> None:
+        super().__init__(hidden=8)
+        self.start_value = start_value
+
+
+@pytest.mark.parametrize("value", ["abc", float("nan"), float("inf"), None, [1], True])
+def test_hyperparameters_in_a_file_get_the_checks_of_those_that_are_typed(tmp_path, monkeypatch, value):
+    monkeypatch.setattr(checkpoints, "_is_json", lambda value: True)  # whoever made the file did not ask
+    path = save_checkpoint(tmp_path / "made.npz", Starting(), hyperparameters={"start_value": value}, **ABOUT)
+    with pytest.raises(CheckpointError) as refused:
+        load_policy(path, Starting)
+    one_sentence(refused.value, "start_value", "made.npz")

@@ -3,6 +3,7 @@
 import contextlib
 import inspect
 import json
+import os
 import signal
 import sys
 import time
@@ -12,6 +13,7 @@ import pytest
 import torch
 from conftest import (
     GOOD_DIRECTION,
+    LinearPolicy,
     always_right,
     global_state_untouched,
     is_beginning_of,
@@ -349,3 +351,18 @@ def test_stopping_a_cell_in_a_real_kernel_returns_the_best_policy_and_says_so(ke
     assert "Stopped by you. This is the best policy so far: endless, seed 0: " in printed(messages)
     assert printed(messages).endswith("True True True\n")
     assert [message for message in messages if message["msg_type"] == "error"] == []
+
+
+def test_files_go_where_the_training_began_also_when_the_notebook_changes_its_folder(evaluations, monkeypatch, tmp_path):
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(training_module, "SECONDS_BETWEEN_SAVES", 0)
+    evaluations(100)
+    with Run("moving", max_steps=3_000) as run:
+        policy = LinearPolicy()
+        while run.goes_on(policy):
+            kept = sorted(path.suffix for path in (tmp_path / "unfinished").glob("*"))
+            os.chdir(tmp_path / "elsewhere")
+            run.record(Tally(1_000))
+    assert kept == [".csv", ".npz"]
+    assert sorted(path.name for path in tmp_path.rglob("*")) == ["elsewhere"]
