@@ -1,5 +1,6 @@
 """What every policy of the course has in common: it looks at observations, and acts."""
 
+import functools
 import itertools
 import math
 from collections.abc import Callable
@@ -41,13 +42,27 @@ class Policy(nn.Module):
         """
         raise NotImplementedError(f"{type(self).__name__} must say how it acts: write actions(observations, deterministic).")
 
-    @torch.no_grad()
     def act(self, observations: np.ndarray | torch.Tensor, deterministic: bool = True, **exploration: Any) -> np.ndarray | torch.Tensor:
         """Observations float32 (n, 4) or (4,) [m, m/s, rad, rad/s] -> actions (n,) or a scalar, without gradients.
 
         NumPy in, NumPy out; tensors in, tensors out, on the policy's own device. `InvalidInput` on any other shape or dtype, and on NaN or infinity;
         `InvalidAction` where the weights are NaN or infinite and nothing can be drawn.
         """
+        return self._act(self, observations, deterministic, exploration)
+
+    def acting(self, deterministic: bool = True, **exploration: Any) -> Callable:
+        """`act` as a function, for a whole rollout with the weights as they are now: the same actions, in a third of the time.
+
+        `InvalidAction` where weights or buffers are NaN or infinite.
+        """
+        self.check_weights()
+        changed = {"actions", "forward"} & vars(self).keys()  # in this one object, where the other would not know of it
+        network = _InNumPy(self) if self.device.type == "cpu" and not changed else self
+        return lambda observations: self._act(network, observations, deterministic, exploration)
+
+    @torch.no_grad()
+    def _act(self, network: Any, observations: Any, deterministic: bool, exploration: dict[str, Any]) -> Any:
+        """`act`, asking `network`: this policy itself, or what stands in for it."""
         batch = (
             torch.from_numpy(observations) if isinstance(observations, np.ndarray) and observations.dtype == np.float32 else observations
         )
@@ -66,7 +81,7 @@ class Policy(nn.Module):
         if batch.ndim == 1:
             batch = batch[None]
         try:
-            chosen = self.actions(batch.to(self.device), deterministic, **exploration)
+            chosen = network.actions(batch.to(self.device), deterministic, **exploration)
         except RuntimeError:  # torch draws nothing from probabilities that are NaN
             self.check_weights()
             raise
@@ -75,19 +90,65 @@ class Policy(nn.Module):
         return chosen if isinstance(observations, torch.Tensor) else chosen.cpu().numpy()[()]
 
 
-def action_function(policy: Policy | Callable) -> Callable:
-    """The function from observations to actions behind `policy`: its `act`, or itself where it is a plain function.
+class _InNumPy:
+    """Stands in for a policy while it acts: the same methods and weights, but its linear layers are computed by NumPy.
 
+    With so few observations and units torch needs longer to get ready than to compute.
+    """
+
+    def __init__(self, policy: Policy) -> None:
+        self._policy = policy
+        for name, module in policy.named_children():
+            function = _in_numpy(module)
+            if function is not None:
+                setattr(self, name, lambda inputs, function=function: torch.from_numpy(function(inputs.numpy())))
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._policy, name)
+
+    def __call__(self, observations: torch.Tensor) -> Any:
+        return type(self._policy).forward(self, observations)
+
+    def actions(self, *arguments: Any, **exploration: Any) -> torch.Tensor:
+        return type(self._policy).actions(self, *arguments, **exploration)
+
+
+def _in_numpy(module: nn.Module) -> Callable[[np.ndarray], np.ndarray] | None:
+    """What `module` computes as a function of an array float32 (n, inputs); None where this is not known for its kind."""
+    kind = type(module)
+    if module._forward_hooks or module._forward_pre_hooks:  # somebody looks on, and would see nothing
+        return None
+    if kind is nn.Sequential:
+        layers = [_in_numpy(layer) for layer in module]
+        return None if None in layers else lambda inputs: functools.reduce(lambda x, layer: layer(x), layers, inputs)
+    if kind is nn.Linear and module.bias is not None and module.weight.dtype == torch.float32:
+        weight, bias = module.weight.detach().numpy().T, module.bias.detach().numpy()
+        return lambda inputs: inputs @ weight + bias
+    if kind is nn.Tanh:
+        return np.tanh
+    if kind is nn.ReLU:
+        return lambda inputs: np.maximum(inputs, 0)
+    if kind is nn.Identity or (kind is nn.Dropout and not module.training):
+        return lambda inputs: inputs
+    return None
+
+
+def action_function(policy: Policy | Callable, *, exploration: dict[str, Any] | None = None) -> Callable:
+    """The function from observations to actions behind `policy`: how it acts, or itself where it is a plain function.
+
+    exploration: what its drawing depends on ({} where that is nothing), for who collects; None: it acts greedily.
     `InvalidAction` where the policy's weights are NaN or infinite.
     """
-    if isinstance(policy, Policy):
-        policy.check_weights()
-    act = getattr(policy, "act", policy)
-    if not callable(act):
+    drawing = {} if exploration is None else {"deterministic": False, **exploration}
+    if isinstance(policy, Policy) and type(policy).act is Policy.act:
+        return policy.acting(**drawing)
+    if hasattr(policy, "act"):
+        return functools.partial(policy.act, **drawing)
+    if not callable(policy):
         raise InvalidInput(
             f"A policy is a function of the observations or has a method act(observations), but got {type(policy).__name__}."
         )
-    return act
+    return policy
 
 
 def check_actions(actions: np.ndarray | torch.Tensor, space: spaces.Space) -> np.ndarray:

@@ -4,7 +4,6 @@ Every tensor's shape is stated where the tensor is made: T steps of n environmen
 """
 
 import dataclasses
-import functools
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -83,7 +82,7 @@ def collect_episodes(envs: VectorEnv, policy: Policy | Callable, **exploration: 
     limit = getattr(envs.spec, "max_episode_steps", None)
     if limit is None:
         raise InvalidInput("collect_episodes needs environments with a time limit: make them with make_envs().")
-    act = _exploring(policy, exploration)
+    act = action_function(policy, exploration=exploration)
     n = envs.num_envs
     observations, actions, rewards, terminated, truncated = _empty_rows(envs, limit)
     over = np.zeros(n, dtype=bool)
@@ -164,7 +163,7 @@ class StepCollector:
 
         exploration: what drawing depends on, where a policy has such a thing (`epsilon=0.1`).
         """
-        act = _exploring(policy, exploration)
+        act = action_function(policy, exploration=exploration)
         observations, actions, rewards, terminated, truncated = _empty_rows(self.envs, self.steps)
         observations[0] = self._observation
         for step in range(self.steps):
@@ -199,11 +198,6 @@ def _moved(collected: Any, device: torch.device | str) -> Any:
     """A copy of the dataclass `collected` whose tensors are on `device`."""
     moved = {name: value.to(device) for name, value in vars(collected).items() if isinstance(value, torch.Tensor)}
     return dataclasses.replace(collected, **moved)
-
-
-def _exploring(policy: Policy | Callable, exploration: dict[str, Any]) -> Callable:
-    """How `policy` acts in training: it draws its actions, where it can."""
-    return functools.partial(policy.act, deterministic=False, **exploration) if hasattr(policy, "act") else action_function(policy)
 
 
 def _empty_rows(envs: VectorEnv, steps: int) -> tuple[np.ndarray, ...]:

@@ -71,7 +71,49 @@ def test_an_error_of_the_policy_itself_is_passed_on(observations):
 
 def test_a_function_and_an_object_that_acts_are_policies(policy):
     assert action_function(good_controller) is good_controller
-    assert action_function(policy) == policy.act
+    observations = np.ones((3, 4), np.float32)
+    np.testing.assert_array_equal(action_function(policy)(observations), policy.act(observations))
+
+
+class Network(Policy):
+    """Layers of every kind that the lessons use, two heads beside each other, and arithmetic around them."""
+
+    def __init__(self):
+        super().__init__()
+        self.register_buffer("scale", torch.tensor([1.0, 2.0, 3.0, 4.0]))
+        self.body = torch.nn.Sequential(
+            torch.nn.Linear(4, 16), torch.nn.Tanh(), torch.nn.Dropout(0.5), torch.nn.Linear(16, 16), torch.nn.ReLU()
+        )
+        self.head = torch.nn.Linear(16, 3)
+        self.norm = torch.nn.LayerNorm(16)  # of a kind that only torch computes
+
+    def forward(self, observations):
+        mean, spread, shift = self.head(self.norm(self.body(observations * self.scale))).chunk(3, dim=-1)
+        return mean * spread.sigmoid() + shift
+
+    def actions(self, observations, deterministic, strength=1.0):
+        return self(observations) * (1 if deterministic else strength)
+
+
+def test_acting_in_a_rollout_is_what_act_says_with_the_weights_of_that_moment(observations):
+    policy = Network().eval()
+    for _ in range(2):
+        np.testing.assert_allclose(policy.acting()(observations), policy.act(observations), rtol=1e-5, atol=1e-6)
+        drawn = policy.acting(deterministic=False, strength=0.5)(observations)
+        np.testing.assert_allclose(drawn, policy.act(observations, deterministic=False, strength=0.5), rtol=1e-5, atol=1e-6)
+        with torch.no_grad():
+            for weights in policy.parameters():
+                weights.mul_(1.5)
+    policy.train()  # dropout is on again
+    act = policy.acting()
+    assert not np.array_equal(act(observations), act(observations))
+
+
+def test_who_looks_into_a_network_sees_it_act(observations):
+    policy, seen = Network().eval(), []
+    policy.body[0].register_forward_hook(lambda module, inputs, output: seen.append(output))
+    policy.acting()(observations)
+    assert seen[0].shape == (50, 16)
 
 
 @pytest.mark.parametrize("actions", [np.array([0, 1, 1]), np.array([0, 1, 1], dtype=np.int8), [0, 1, 1], torch.tensor([0, 1, 1])])
