@@ -1,4 +1,4 @@
-"""The course's published results: every algorithm on seeds 0-99, one process per core, and the comparison with Stable-Baselines3 (`make study`).
+"""The course's published results: every algorithm on a hundred seeds, one process per core, and the comparison with Stable-Baselines3 (`make study`).
 
     python benchmarks/measure.py                # all of it
     python benchmarks/measure.py ppo dqn        # these rows alone, published beside those that are there
@@ -20,12 +20,29 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from cartpole_lessons.errors import CourseError
-from cartpole_lessons.study import Study, by_row, lesson_code, machine, nameless, read_results, readable, run_study, write_results
+from cartpole_lessons.study import (
+    HEADINGS,
+    Study,
+    by_row,
+    lesson_code,
+    machine,
+    nameless,
+    ranges,
+    read_results,
+    readable,
+    run_study,
+    trains_on,
+    write_results,
+)
+from cartpole_lessons.study.results import FIGURES
 
 ROOT = Path(__file__).resolve().parent.parent
-SEEDS = 100
+#: Settings, lessons and tests were chosen with these, so figures of how soon something is learned come from others. Rows that are trained
+#: on say what becomes of it afterwards; they keep these.
+CHOSEN_WITH = range(100)
+SEEDS = range(1_000, 1_100)
 #: What depends on the code alone.
-COMPARED = ("status", "solved", "perfect", "mean_return", "env_steps", "evaluations")
+COMPARED = ("status", "solved", "perfect", "mean_return", *FIGURES, "evaluations")
 
 #: Row of the table -> (exported module, keywords of its `train`). A row that has the name of its module is the lesson's own.
 ROWS = {
@@ -46,13 +63,15 @@ ROWS = {
 }
 
 
+def seeds_of(row: str) -> range:
+    """The seeds that the row is published from."""
+    return CHOSEN_WITH if trains_on({"hyperparameters": ROWS[row][1]}) else SEEDS
+
+
 def table(study: Study) -> str:
-    """One line per row: what it reached, with its intervals."""
-    columns = ("solved", "perfect", "stable", "env_steps", "seconds")
-    lines = [("row", "failed", *columns)]
-    for row, summary in study.summary().items():
-        cells = readable(summary)
-        lines.append((row, str(summary["failed"]), *(cells[column] for column in columns)))
+    """One line per row: what it reached and how long that took, with its intervals."""
+    lines = [("row", "failed", *HEADINGS.values())]
+    lines += [(row, str(summary["failed"]), *readable(summary).values()) for row, summary in study.summary().items()]
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
     return "\n".join("  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip() for line in lines)
 
@@ -60,7 +79,7 @@ def table(study: Study) -> str:
 def publish(study: Study) -> None:
     """Write each row's figures to cartpole_lessons/results/."""
     for runs in by_row(study.runs).values():
-        write_results(runs)
+        write_results([run | {"settings_chosen_with": f"seeds {ranges(CHOSEN_WITH)}"} for run in runs])
 
 
 def verify(rows: Collection[str], seeds: int, workers: int | None) -> int:
@@ -70,9 +89,10 @@ def verify(rows: Collection[str], seeds: int, workers: int | None) -> int:
         print("All these rows are of today's code.")
         return 0
     with tempfile.TemporaryDirectory() as folder:
-        plan = {row: (runs[0]["lesson"], runs[0]["hyperparameters"]) for row, runs in published.items()}
-        for runs in by_row(run_study(plan, range(seeds), folder=folder, workers=workers).runs).values():
-            write_results(runs, f"{folder}/published")  # as those are, evaluations thinned
+        for row, runs in published.items():
+            plan = {row: (runs[0]["lesson"], runs[0]["hyperparameters"])}
+            first = [run["seed"] for run in runs][:seeds]
+            write_results(run_study(plan, first, folder=folder, workers=workers).runs, f"{folder}/published")  # thinned, as those are
         again = read_results(f"{folder}/published")
     different = 0
     for row, runs in published.items():
@@ -95,7 +115,7 @@ def run_program(path: str, *arguments: str) -> None:
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("rows", nargs="*", metavar="ROW", help=f"which of {', '.join(ROWS)} (default: all)")
-    parser.add_argument("--seeds", type=int, default=SEEDS, help=f"seeds 0 to SEEDS-1; only {SEEDS} are published (default: {SEEDS})")
+    parser.add_argument("--seeds", type=int, default=len(SEEDS), help=f"how many; only all {len(SEEDS)} are published (the default)")
     parser.add_argument("--workers", type=int, help="how many processes (default: one per core)")
     parser.add_argument("--folder", type=Path, default=ROOT / "build" / "study", help="where every training leaves its file")
     parser.add_argument("--no-comparison", action="store_true", help="leave Stable-Baselines3 out")
@@ -104,24 +124,29 @@ def main() -> int:
     )
     arguments = parser.parse_args()
     unknown = set(arguments.rows) - set(ROWS)
-    compares = not (arguments.no_comparison or arguments.rows or arguments.verify) and arguments.seeds == SEEDS
+    compares = not (arguments.no_comparison or arguments.rows or arguments.verify) and arguments.seeds == len(SEEDS)
     if compares and find_spec("stable_baselines3") is None:
         parser.error("the comparison needs Stable-Baselines3: run `pip install -e '.[compare]'`, or leave it out with --no-comparison")
     if unknown or arguments.seeds < 1 or (arguments.verify is not None and arguments.verify < 1):
         parser.error(f"unknown row {', '.join(sorted(unknown))}" if unknown else "--seeds and --verify are at least 1")
 
     rows = {row: ROWS[row] for row in arguments.rows or ROWS}
+    studies = []
     try:
         if arguments.verify:
             return min(verify(rows, arguments.verify, arguments.workers), 1)
-        study = run_study(rows, range(arguments.seeds), folder=arguments.folder, workers=arguments.workers)
+        for seeds in dict.fromkeys(map(seeds_of, rows)):
+            together = {row: plan for row, plan in rows.items() if seeds_of(row) == seeds}
+            studies.append(run_study(together, seeds[: arguments.seeds], folder=arguments.folder, workers=arguments.workers))
     except CourseError as error:
         sys.exit(f"{error}")
-    print(f"\n{table(study)}\n")
-    if arguments.seeds != SEEDS:
-        print(f"Nothing is published from {arguments.seeds} seeds: the course's figures are those of {SEEDS}.")
+    for study in studies:
+        print(f"\n{table(study)}\n")
+    if arguments.seeds != len(SEEDS):
+        print(f"Nothing is published from {arguments.seeds} seeds: the course's figures are those of {len(SEEDS)}.")
         return 0
-    publish(study)
+    for study in studies:
+        publish(study)
     if compares:
         run_program("benchmarks/against_stable_baselines3.py", "--publish")
     else:

@@ -10,8 +10,8 @@ import numpy as np
 import torch
 from gymnasium.vector import AutoresetMode, VectorEnv
 
-from cartpole_lessons._support.checks import check_choice, check_count, check_seed, shown
-from cartpole_lessons._support.seeding import derive_seed
+from cartpole_lessons._support.checks import check_choice, check_count, shown
+from cartpole_lessons._support.seeding import derive_seed, start_of
 from cartpole_lessons.continuous import CONTINUOUS_CARTPOLE
 from cartpole_lessons.display import prepare_rendering
 from cartpole_lessons.errors import InvalidInput, in_short
@@ -33,7 +33,8 @@ def make_env(env_id: str = "CartPole-v1", *, seed: int | None = None, render: st
     """One environment. Its first `reset()` needs no seed: it starts as `reset(seed=seed)` would.
 
     render: None, "rgb_array" (frames as uint8 (400, 600, 3), no screen needed) or "human" (a window).
-    actions: "discrete" or "continuous" where the caller can only use that kind; another environment is then refused.
+    actions: "discrete", "continuous" or "either": what the caller, who learns from the four observations of CartPole, can use; another
+    environment is then refused.
     """
     env_spec(env_id)
     if render not in (None, "rgb_array", "human"):
@@ -43,7 +44,7 @@ def make_env(env_id: str = "CartPole-v1", *, seed: int | None = None, render: st
     env = _make(gym.make, env_id, render_mode=render)
     _check_spaces(env_id, env.observation_space, env.action_space, actions)
     if seed is not None:
-        env.unwrapped.np_random = gym.utils.seeding.np_random(check_seed(seed))[0]
+        env.unwrapped.np_random = gym.utils.seeding.np_random(start_of(seed))[0]
         env.action_space.seed(derive_seed(seed, "action space"))
     return env
 
@@ -54,7 +55,8 @@ def make_envs(env_id: str = "CartPole-v1", num_envs: int = 16, *, seed: int | No
     observations: float32 (num_envs, 4); actions: (num_envs,), or (num_envs, 1) where they are continuous; rewards, terminated,
     truncated: (num_envs,). Autoreset mode is NEXT_STEP: the observation at the end of an episode is its true last one, and the step
     after it only resets (see `valid_steps`).
-    actions: "discrete" or "continuous" where the caller can only use that kind; another environment is then refused.
+    actions: "discrete", "continuous" or "either": what the caller, who learns from the four observations of CartPole, can use; another
+    environment is then refused.
     """
     spec = env_spec(env_id)
     num_envs = check_count("num_envs", num_envs)
@@ -66,9 +68,9 @@ def make_envs(env_id: str = "CartPole-v1", num_envs: int = 16, *, seed: int | No
     _check_spaces(env_id, envs.single_observation_space, envs.single_action_space, actions)
     if seed is not None:
         if spec.vector_entry_point:
-            envs.np_random = gym.utils.seeding.np_random(check_seed(seed))[0]
+            envs.np_random = gym.utils.seeding.np_random(start_of(seed))[0]
         else:
-            envs.reset(seed=check_seed(seed))
+            envs.reset(seed=start_of(seed))
         envs.action_space.seed(derive_seed(seed, "action space"))
     return envs
 
@@ -89,7 +91,7 @@ def _check_spaces(env_id: str, observation_space: gym.Space, action_space: gym.S
     if wanted is None:
         return
     kind = "discrete" if isinstance(action_space, gym.spaces.Discrete) else "continuous"
-    if check_choice("actions", wanted, ("discrete", "continuous")) != kind:
+    if check_choice("actions", wanted, ("discrete", "continuous", "either")) not in (kind, "either"):
         raise InvalidInput(f"This learner needs {wanted} actions, but those of {env_id} are {kind}: {action_space}.")
     if observation_space.shape != (4,) or observation_space.dtype != np.float32:
         raise InvalidInput(f"This learner needs observations of 4 float32 numbers, but {env_id} has {shown(observation_space)}.")

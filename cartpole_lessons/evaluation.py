@@ -27,6 +27,7 @@ class Evaluation:
     returns: np.ndarray  #: float64 (episodes,)
     reward_threshold: float  #: the environment's own `spec.reward_threshold`
     max_episode_steps: int  #: the time limit, which is also the best return
+    steps: int = 0  #: environment steps of all these episodes together
 
     @property
     def mean(self) -> float:
@@ -61,7 +62,7 @@ def evaluate(policy: Policy | Callable, env_id: str = "CartPole-v1", episodes: i
         raise InvalidInput(f"{env_id} has no reward threshold or no time limit, so nothing can be said of it: register both.")
     episodes = check_count("episodes", episodes, MOST_EPISODES)
     envs = make_envs(env_id, episodes, seed=check_seed(seed))
-    returns = np.zeros(episodes)
+    returns, steps = np.zeros(episodes), 0
     playing = np.ones(episodes, dtype=bool)
     # A policy that draws numbers of its own (a random one, say) draws the same ones at every evaluation.
     with seeded(seed) as interrupts, course_arithmetic():
@@ -72,6 +73,7 @@ def evaluate(policy: Policy | Callable, env_id: str = "CartPole-v1", episodes: i
             actions = check_actions(act(observations), envs.action_space)
             observations, rewards, terminated, truncated, _ = envs.step(actions)
             returns += rewards * playing
+            steps += int(playing.sum())
             playing &= ~(terminated | truncated)
     envs.close()
-    return Evaluation(env_id, seed, returns, float(spec.reward_threshold), spec.max_episode_steps)
+    return Evaluation(env_id, seed, returns, float(spec.reward_threshold), spec.max_episode_steps, steps)

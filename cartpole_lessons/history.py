@@ -79,6 +79,17 @@ class Result:
     seconds: float  #: wall-clock of train(), evaluations included
     evaluation: Evaluation  #: of `policy`, on episodes that no decision of the training has seen
     interrupted: bool = False
+    cpu_seconds: float | None = None  #: of this process, evaluations included; None: not recorded, as in the next two
+    evaluation_seconds: float | None = None  #: of the wall-clock, what evaluations took
+    evaluation_steps: int | None = None  #: environment steps that they played
+
+    @property
+    def first_reached(self) -> int | None:
+        """The environment step of the first evaluation at or above the reward threshold; None where there was none.
+
+        Training goes on from there until an evaluation is perfect and confirmed, so `env_steps` may be larger.
+        """
+        return next((step for step, mean in self.history.evaluations if mean >= self.evaluation.reward_threshold), None)
 
     @property
     def solved(self) -> bool:
@@ -111,8 +122,12 @@ class Result:
             "solved": self.solved,
             "perfect": self.evaluation.perfect,
             "mean_return": round(self.evaluation.mean, 2),
+            "first_reached": self.first_reached,
             "env_steps": self.env_steps,
-            "seconds": round(self.seconds, 3),
+            "evaluation_steps": self.evaluation_steps,
+        } | {
+            name: None if getattr(self, name) is None else round(getattr(self, name), 3)
+            for name in ("seconds", "cpu_seconds", "evaluation_seconds")
         }
 
     def __str__(self) -> str:

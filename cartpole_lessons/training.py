@@ -166,6 +166,7 @@ class Run:
         self.history = History()
         self.env_steps = 0
         self.evaluations = 0
+        self._evaluation_seconds, self._evaluation_steps = 0.0, 0
         self._next_evaluation = self.evaluate_every
         self._policy: Policy | None = None
         self._best: tuple[float, dict[str, torch.Tensor]] | None = None
@@ -188,7 +189,7 @@ class Run:
             # From here on Ctrl-C takes effect in `goes_on` alone: everything is whole there.
             self._interrupts = self._around.enter_context(seeded(derive_seed(self.seed, "training")))
             self._around.enter_context(course_arithmetic())
-            self._started = time.perf_counter()
+            self._started, self._cpu_started = time.perf_counter(), time.process_time()
             self._next_save = self._started + SECONDS_BETWEEN_SAVES
             if self._shows_progress:
                 self._progress = Progress(f"{self.lesson}, seed {self.seed}", self.max_steps)
@@ -289,6 +290,9 @@ class Run:
             env_steps=self.env_steps,
             seconds=time.perf_counter() - self._started,
             evaluation=evaluation,
+            cpu_seconds=time.process_time() - self._cpu_started,
+            evaluation_seconds=self._evaluation_seconds,
+            evaluation_steps=self._evaluation_steps,
         )
 
     def _save(self) -> None:
@@ -325,7 +329,11 @@ class Run:
         self.evaluations += 1
         was_training = self._policy.training
         self._policy.eval()
+        started = time.perf_counter()
         try:
-            return evaluate(self._policy, self.env_id, seed=derive_seed(self.seed, purpose, self.evaluations))
+            evaluation = evaluate(self._policy, self.env_id, seed=derive_seed(self.seed, purpose, self.evaluations))
         finally:
             self._policy.train(was_training)
+        self._evaluation_seconds += time.perf_counter() - started
+        self._evaluation_steps += evaluation.steps
+        return evaluation

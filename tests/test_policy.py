@@ -82,7 +82,7 @@ class Network(Policy):
         super().__init__()
         self.register_buffer("scale", torch.tensor([1.0, 2.0, 3.0, 4.0]))
         self.body = torch.nn.Sequential(
-            torch.nn.Linear(4, 16), torch.nn.Tanh(), torch.nn.Dropout(0.5), torch.nn.Linear(16, 16), torch.nn.ReLU()
+            torch.nn.Linear(4, 16), torch.nn.Tanh(), torch.nn.Dropout(0.5), torch.nn.Linear(16, 16), torch.nn.Identity()
         )
         self.head = torch.nn.Linear(16, 3)
         self.norm = torch.nn.LayerNorm(16)  # of a kind that only torch computes

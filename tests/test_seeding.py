@@ -10,7 +10,8 @@ from conftest import global_state_untouched
 from hypothesis import given
 
 from cartpole_lessons._support.checks import check_seed
-from cartpole_lessons._support.seeding import derive_seed, seeded
+from cartpole_lessons._support.seeding import derive_seed, seeded, start_of
+from cartpole_lessons.environment import make_env, make_envs
 
 
 def draw():
@@ -30,6 +31,23 @@ def test_seeds_for_different_purposes_differ_from_each_other_and_from_their_orig
     # Two of 150 random 32-bit numbers are equal once in 400,000 times: Hypothesis does not get there.
     assert len(set(map(check_seed, derived))) == len(derived)
     assert derive_seed(seed, "training") == derived[-2]
+
+
+def test_in_another_world_every_seed_means_other_numbers(monkeypatch):
+    def numbers():
+        with seeded(5):
+            drawn = draw()
+        return derive_seed(5, "training"), start_of(5), drawn, make_env(seed=5).reset()[0].tolist(), make_envs(seed=5).reset()[0].tolist()
+
+    worlds = []
+    for shift in ("", "0", "1", "2"):
+        monkeypatch.setenv("CARTPOLE_LESSONS_SEED_SHIFT", shift)
+        worlds.append(numbers())
+    monkeypatch.delenv("CARTPOLE_LESSONS_SEED_SHIFT")
+    assert numbers() == worlds[0] == worlds[1]
+    assert start_of(5) == 5
+    for one, other in ((0, 2), (0, 3), (2, 3)):
+        assert all(a != b for a, b in zip(worlds[one], worlds[other], strict=True))
 
 
 def test_inside_seeded_python_numpy_and_torch_draw_from_the_seed():

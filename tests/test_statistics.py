@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from cartpole_lessons.study import median_interval, readable, summarise, wilson_interval, worst_of_last
+from cartpole_lessons.study import HEADINGS, median_interval, ranges, readable, summarise, wilson_interval, worst_of_last
 
 
 def a_run(**differences):
@@ -21,7 +21,11 @@ def a_run(**differences):
         "perfect": True,
         "mean_return": 500.0,
         "env_steps": 1000,
+        "first_reached": 900,
+        "evaluation_steps": 50_000,
         "seconds": 1.0,
+        "cpu_seconds": 1.5,
+        "evaluation_seconds": 0.25,
         "evaluations": [[1000, 500.0]],
         "machine": {"host": "secret", "python": "3.11"},
     } | differences
@@ -72,6 +76,7 @@ def test_runs_that_were_not_solved_count_as_longer_than_any_that_was():
     assert summary["env_steps"]["median"] == 3000
     assert summary["seconds"]["median"] == 3.0
     assert summary["env_steps"]["high"] == np.inf
+    assert summary["seconds"]["slowest_tenth"] == summary["seconds"]["mean"] == np.inf
     assert not any(np.isnan(value) for value in summary["env_steps"].values())
     half = summarise([*solved[:2], unsolved, crashed])["row"]
     assert half["env_steps"]["median"] == np.inf
@@ -97,19 +102,44 @@ def test_stable_runs_keep_above_the_threshold_in_their_last_ten_evaluations():
     assert readable(summary)["stable"] == "1 of 3 (6-79 %)"
 
 
-def test_cells_are_readable():
-    summary = summarise([a_run(seed=seed, seconds=0.5) for seed in range(100)])["row"]
-    assert readable(summary | {"env_steps": {"median": 12_394.5, "low": 9_000.0, "high": 20_000.0}}) == {
+def test_cells_are_readable_and_have_headings():
+    runs = [a_run(seed=seed, env_steps=1_000 * (seed + 1), seconds=0.5) for seed in range(100)]
+    cells = readable(summarise(runs)["row"])
+    assert cells.keys() == HEADINGS.keys()
+    assert cells == {
         "solved": "100 of 100 (96-100 %)",
         "perfect": "100 of 100 (96-100 %)",
         "stable": "100 of 100 (96-100 %)",
-        "env_steps": "12,394 (9,000-20,000)",
+        "first_reached": "900",
+        "env_steps": "50,500 (41,500-60,000)",
+        "env_steps_mean": "50,500",
+        "env_steps_slowest_tenth": "91,000",
+        "env_steps_longest": "100,000",
         "seconds": "0.50",
+        "seconds_mean": "0.50",
+        "seconds_slowest_tenth": "0.50",
+        "seconds_longest": "0.50",
+        "cpu_seconds": "1.50",
+        "evaluation_steps": "50,000",
+        "evaluation_share": "50%",
     }
+
+
+def test_what_was_not_recorded_is_a_dash_and_what_was_reached_on_the_way_counts_wherever_the_run_ended():
+    older = a_run(first_reached=None, cpu_seconds=None, evaluation_seconds=None, evaluation_steps=None)
+    cells = readable(summarise([older, older])["row"])
+    assert [name for name, cell in cells.items() if cell == "-"] == ["first_reached", "cpu_seconds", "evaluation_steps", "evaluation_share"]
+    summary = summarise([a_run(solved=False), a_run(solved=False, first_reached=None)])["row"]
+    assert (summary["first_reached"]["low"], summary["first_reached"]["high"]) == (900, np.inf)
+    assert summary["env_steps"]["low"] == np.inf
+
+
+def test_seeds_are_named_as_ranges():
+    assert ranges([5, 3, 4, 9, 0, 4]) == "0, 3-5, 9"
 
 
 def test_trainings_that_go_on_have_no_steps_to_solve():
     assert readable(summarise([a_run()])["row"])["env_steps"] != "-"
     cells = readable(summarise([a_run(hyperparameters={"stop_when_perfect": False})])["row"])
-    assert (cells["env_steps"], cells["seconds"]) == ("-", "-")
-    assert cells["stable"] != "-"
+    assert (cells["env_steps"], cells["seconds"], cells["cpu_seconds"], cells["env_steps_longest"]) == ("-", "-", "-", "-")
+    assert "-" not in (cells["stable"], cells["first_reached"], cells["evaluation_share"])

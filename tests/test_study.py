@@ -137,7 +137,7 @@ def test_a_grid_makes_a_row_of_every_combination(tmp_path):
     assert study.runs[0]["hyperparameters"] == {"max_steps": 1, "noise": 0.5}
     lines = study.to_csv(tmp_path / "table.csv").splitlines()
     assert (tmp_path / "table.csv").read_text() == "\n".join(lines) + "\n"
-    assert lines[0].endswith("env_steps,seconds,worst_of_last,max_steps,noise")
+    assert lines[0].endswith("seconds,cpu_seconds,evaluation_seconds,worst_of_last,max_steps,noise")
     assert len(lines) == 9
     frame = study.to_frame()
     assert list(frame.columns) == lines[0].split(",")
@@ -168,7 +168,7 @@ def test_a_training_that_raises_is_a_result_and_runs_again_only_when_asked(tmp_p
     assert "\nInvalidInput: " in study.failed[0]["error"].replace("cartpole_lessons.errors.", "")
     assert str(ROOT) not in study.failed[0]["error"]
     assert study.summary()["bad"]["failed"] == 2
-    assert study.to_csv().splitlines()[-1] == 'bad,hand_made,CartPole-v1,1,failed,False,False,,,,,,"[0.0, 0.0, 0.0, 0.0]"'
+    assert study.to_csv().splitlines()[-1] == 'bad,hand_made,CartPole-v1,1,failed,False,False,,,,,,,,,,"[0.0, 0.0, 0.0, 0.0]"'
 
     files = sorted(tmp_path.glob("bad*"))
     before = [path.stat().st_mtime_ns for path in files]

@@ -112,7 +112,7 @@ def train(
     normalise_observations: bool = False,  # by what has been seen so far ("V2" in the paper)
 ) -> None:
     """Random search: try changes of the weights, and move towards those that lasted longer."""
-    envs = make_envs(run.env_id, 2 * num_directions, seed=run.seed)
+    envs = make_envs(run.env_id, 2 * num_directions, seed=run.seed, actions="either")
     policy = LinearPolicy(isinstance(envs.single_action_space, gym.spaces.Box), angle_scale)
     top_directions = min(top_directions, num_directions)
     while run.goes_on(policy):

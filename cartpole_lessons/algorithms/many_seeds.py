@@ -127,6 +127,8 @@ def make_envs_of_seeds(
 ) -> VectorEnv:
     """One vector environment for all seeds: first the environments of the first seed, and so on."""
     envs = make_envs(env_id, envs_per_seed * len(generators), actions="discrete")
+    if not hasattr(envs, "prev_done"):
+        raise InvalidInput(f"{env_id} does not step as one vector environment: use CartPole-v1.")
     envs.np_random = StartsOfEachSeed(envs, generators)
     return envs
 

@@ -1,8 +1,9 @@
 """Results in files: one small JSON file for each training of a study, and the published ones. Reading them never runs anything.
 
 A run is a dict: row, lesson, env_id, hyperparameters (the keywords given), seed, code (hash of the code that its numbers depend on), status
-("ok" or "failed"), error (None or the traceback), solved, perfect, mean_return, env_steps, evaluations (list of [env step, mean return]),
-seconds, machine (versions among it).
+("ok" or "failed"), error (None or the traceback), solved, perfect, mean_return, env_steps (when training stopped), first_reached (env step of the
+first evaluation at or above the threshold, or None), evaluation_steps (played by evaluations), evaluations (list of [env step, mean return]),
+seconds, cpu_seconds, evaluation_seconds (of the seconds, what evaluations took), machine (versions among it).
 """
 
 import hashlib
@@ -27,19 +28,23 @@ from cartpole_lessons.study.statistics import LAST
 RESULTS = Path(__file__).parent.parent / "results"
 #: No training's result comes near this.
 LARGEST_RESULT = 8 * 2**20  # bytes
+#: Of every run: what depends on the code and the seed alone, and what depends on the machine too.
+FIGURES = ("env_steps", "first_reached", "evaluation_steps")
+TIMINGS = ("seconds", "cpu_seconds", "evaluation_seconds")
 #: What a published run keeps beside what its row has in common.
-PUBLISHED = ("seed", "status", "solved", "perfect", "mean_return", "env_steps", "seconds", "evaluations")
+PUBLISHED = ("seed", "status", "solved", "perfect", "mean_return", *FIGURES, *TIMINGS, "evaluations")
 
 Steps = Annotated[int, Between(0, 10**12)]
 Return = Annotated[float, Between(-(10**12), 10**12)]
+Seconds = Annotated[float, Between(0, 10**9)]
 KINDS = dict.fromkeys(("row", "lesson", "env_id", "code"), str) | {
     "status": Literal["ok", "failed"],
     "error": str | None,
     "solved": bool,
     "perfect": bool,
     "mean_return": Return | None,
-    "env_steps": Steps | None,
-    "seconds": Annotated[float, Between(0, 10**9)] | None,
+    **dict.fromkeys(FIGURES, Steps | None),
+    **dict.fromkeys(TIMINGS, Seconds | None),
 }
 
 
@@ -90,13 +95,13 @@ def is_setting(value: object) -> bool:
 
 
 def read_results(folder: str | os.PathLike = RESULTS) -> dict[str, list[dict[str, Any]]]:
-    """The published results, {row: runs}: seeds 0-99 of every lesson, measured by `make study`. Runs are those of `run_study`."""
+    """The published results, {row: runs}: a hundred seeds of every lesson, measured by `make study`. Runs are those of `run_study`."""
     rows = {}
     for path in sorted(Path(folder).glob("*.json")):
         content = json.loads(path.read_text(encoding="utf-8"))
         if "row" in content:
             shared = {name: value for name, value in content.items() if name != "runs"}
-            rows[content["row"]] = [shared | run for run in content["runs"]]
+            rows[content["row"]] = [dict.fromkeys(PUBLISHED) | shared | run for run in content["runs"]]
     return rows
 
 
@@ -108,7 +113,7 @@ def write_results(runs: Sequence[Mapping[str, Any]], folder: str | os.PathLike =
     first = runs[0]
     shared = {name: first[name] for name in ("row", "lesson", "env_id", "hyperparameters", "code")}
     shared["machine"] = nameless(first["machine"])
-    shared |= {"verified": first["verified"]} if "verified" in first else {}  # by benchmarks/measure.py
+    shared |= {name: first[name] for name in ("settings_chosen_with", "verified") if name in first}  # what benchmarks/measure.py says
     lines = [
         json.dumps({name: _thinned(run[name]) if name == "evaluations" else run[name] for name in PUBLISHED}, separators=(",", ":"))
         for run in runs

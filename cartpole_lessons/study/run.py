@@ -25,7 +25,7 @@ from cartpole_lessons.lessons import lessons as lessons_of_the_course
 from cartpole_lessons.lessons import load_lesson
 from cartpole_lessons.study.backends import BACKENDS, needed, results_of
 from cartpole_lessons.study.code import lesson_code, loaded_code
-from cartpole_lessons.study.results import StudyError, as_run, canonical, file_name, is_setting, machine, read_run
+from cartpole_lessons.study.results import FIGURES, TIMINGS, StudyError, as_run, canonical, file_name, is_setting, machine, read_run
 from cartpole_lessons.study.statistics import summarise, worst_of_last
 
 if TYPE_CHECKING:
@@ -77,7 +77,7 @@ class Study:
     def table(self) -> list[dict[str, Any]]:
         """One flat dict per run: its figures, one entry per hyperparameter that any row sets, and the worst of its last evaluations."""
         names = sorted({name for run in self.runs for name in run["hyperparameters"]} - {"env_id"})
-        kept = ("row", "lesson", "env_id", "seed", "status", "solved", "perfect", "mean_return", "env_steps", "seconds")
+        kept = ("row", "lesson", "env_id", "seed", "status", "solved", "perfect", "mean_return", *FIGURES, *TIMINGS)
         return [
             {name: run[name] for name in kept}
             | {"worst_of_last": worst_of_last(run)}
@@ -130,8 +130,8 @@ def run_study(
     Same results on every backend, byte for byte but for timings and machine. A training that raises is a result too, and is counted.
 
     A run is a dict: row, lesson, env_id, hyperparameters (the keywords given), seed, code (hash of the code that its numbers depend on),
-    status ("ok" or "failed"), error (None or the traceback), solved, perfect, mean_return, env_steps, evaluations (list of [env step, mean
-    return]), seconds, machine (versions among it).
+    status ("ok" or "failed"), error (None or the traceback), solved, perfect, mean_return, env_steps, first_reached, evaluation_steps,
+    evaluations (list of [env step, mean return]), seconds, cpu_seconds, evaluation_seconds, machine (versions among it).
 
     `InvalidInput` on an unknown lesson, hyperparameter, environment or backend, and on a value that the lesson does not allow;
     `RecordingError` where a file cannot be written; `MissingDependency` where joblib or dask is not installed; `StudyError` where a
@@ -217,16 +217,17 @@ def run_task(task: Task) -> tuple[str, dict[str, Any]]:
         if trained.interrupted:  # `train` has turned Ctrl-C into the best policy so far; here it stops the study
             raise KeyboardInterrupt
         figures = trained.summary()
-        result |= {name: figures[name] for name in ("solved", "perfect", "mean_return", "env_steps")}
+        result |= {name: figures.get(name) for name in ("solved", "perfect", "mean_return", *FIGURES)}
         result["evaluations"] = [[step, mean] for step, mean in trained.history.evaluations]
-        record = {"result": result, "timings": {"seconds": figures["seconds"]}, "machine": machine()}
+        record = {"result": result, "timings": {name: figures.get(name) for name in TIMINGS}, "machine": machine()}
         as_run(record)  # what a `train` of somebody's own returns may be no result
     except Exception as error:
         # Without this module's frame and without where the course is installed: the same on every machine.
         lines = traceback.format_exception(type(error), error, error.__traceback__.tb_next)
         text = "".join(lines)[-LONGEST_ERROR:].replace(f"{Path(cartpole_lessons.__file__).parent.parent}{os.sep}", "")
-        result |= {"status": "failed", "error": text, "solved": False, "perfect": False, "mean_return": None, "env_steps": None}
-        record = {"result": result | {"evaluations": []}, "timings": {"seconds": None}, "machine": machine()}
+        result |= {"status": "failed", "error": text, "solved": False, "perfect": False, "mean_return": None}
+        result |= dict.fromkeys(FIGURES) | {"evaluations": []}
+        record = {"result": result, "timings": dict.fromkeys(TIMINGS), "machine": machine()}
     record["result"]["code"] = loaded_code(task.lesson)
     return task.file_name, record
 

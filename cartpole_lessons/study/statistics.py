@@ -13,6 +13,27 @@ from cartpole_lessons.errors import InvalidInput
 LAST = 10
 CONFIDENCE = 0.95
 RESAMPLES = 10_000
+#: What says how long a training took before it stopped.
+UNTIL_STOPPED = ("env_steps", "evaluation_steps", "seconds", "cpu_seconds")
+FIGURES = ("first_reached", *UNTIL_STOPPED, "evaluation_share")
+#: The cells that `readable` makes, and what stands above them in a table.
+HEADINGS = {
+    "solved": "solved",
+    "perfect": "perfect",
+    "stable": "stays",
+    "first_reached": "steps, first reached",
+    "env_steps": "steps, stopped",
+    "env_steps_mean": "steps: mean",
+    "env_steps_slowest_tenth": "slowest tenth",
+    "env_steps_longest": "longest",
+    "seconds": "seconds",
+    "seconds_mean": "seconds: mean",
+    "seconds_slowest_tenth": "slowest tenth",
+    "seconds_longest": "longest",
+    "cpu_seconds": "CPU seconds",
+    "evaluation_steps": "steps of evaluations",
+    "evaluation_share": "their share of the seconds",
+}
 
 Run = Mapping[str, Any]
 
@@ -36,16 +57,21 @@ def worst_of_last(run: Run) -> float | None:
 
 
 def summarise(runs: Iterable[Run]) -> dict[str, dict[str, Any]]:
-    """Per row, in the order in which they come: how many runs there are and failed, and what they reached.
+    """Per row, in the order in which they come: how many runs there are and failed, what they reached, and how long that took.
 
         {"row", "lesson", "env_id", "hyperparameters", "runs", "failed",
          "solved", "perfect", "stable":  {"count", "of", "share", "low", "high"},     # 95 % Wilson interval of the share
-         "env_steps", "seconds":         {"median", "low", "high"},                   # until solved; 95 % bootstrap interval of the median
+         "first_reached", "env_steps", "evaluation_steps", "seconds", "cpu_seconds", "evaluation_share":
+                 {"median", "low", "high", "mean", "slowest_tenth", "longest"},       # 95 % bootstrap interval of the median
          "worst_of_last":                [one per run]}
 
-    A run that was not solved, or failed, took longer than every one that was: it counts as infinity in the medians, so a median of
-    infinity says that half of the runs never got there. `stable` counts the runs whose last ten evaluations all reach the environment's
-    reward threshold; it is None where there are no evaluations, or the environment is not registered.
+    `first_reached` counts the steps to the first evaluation at the environment's reward threshold, `env_steps` those until training stopped,
+    `evaluation_steps` those that evaluations played; `evaluation_share` is the part of the seconds that they took. A tenth of the runs take
+    as long as `slowest_tenth`, or longer. A run that was not solved, or failed, took longer than every one that was: it counts as infinity,
+    so a median of infinity says that half of the runs never got there. None stands where nothing was recorded.
+
+    `stable` counts the runs whose last ten evaluations all reach the threshold; it is None where there are no evaluations, or the
+    environment is not registered.
     """
     return {row: _summary(group) for row, group in by_row(runs).items()}
 
@@ -68,23 +94,37 @@ def median_interval(values: Sequence[float]) -> tuple[float, float, float]:
     return float(np.median(values)), float(low), float(high)
 
 
-def readable(summary: Mapping[str, Any]) -> dict[str, str]:
-    """The cells of a table, from one of `summarise`'s entries: solved, perfect, stable, env_steps, seconds, each with its interval.
+def ranges(numbers: Iterable[int]) -> str:
+    """Whole numbers as "0-99" or "0-4, 7"."""
+    numbers = sorted(set(numbers))
+    groups = np.split(numbers, np.flatnonzero(np.diff(numbers) != 1) + 1)
+    return ", ".join(str(group[0]) if len(group) == 1 else f"{group[0]}-{group[-1]}" for group in groups)
 
-    Steps and seconds are "-" where the trainings went on when they were perfect.
+
+def readable(summary: Mapping[str, Any]) -> dict[str, str]:
+    """The cells of a table, from one of `summarise`'s entries; `HEADINGS` has a heading for each.
+
+    "-" stands for what was not recorded, and for how long it took to stop where the trainings were told not to.
     """
 
-    def share(part: Mapping[str, Any] | None) -> str:
-        return "-" if part is None else f"{part['count']} of {part['of']} ({100 * part['low']:.0f}-{100 * part['high']:.0f} %)"
+    def number(value: float, name: str) -> str:
+        if np.isinf(value):
+            return "not reached"
+        return f"{value:.0%}" if name == "evaluation_share" else f"{value:,.{2 if 'seconds' in name else 0}f}"
 
-    def middle(part: Mapping[str, float], digits: int) -> str:
-        shown = ["not reached" if np.isinf(part[name]) else f"{part[name]:,.{digits}f}" for name in ("median", "low", "high")]
-        return shown[0] if len(set(shown)) == 1 else f"{shown[0]} ({shown[1]}-{shown[2]})"
-
-    cells = {name: share(summary[name]) for name in ("solved", "perfect", "stable")}
-    if trains_on(summary):
-        return cells | {"env_steps": "-", "seconds": "-"}
-    return cells | {"env_steps": middle(summary["env_steps"], 0), "seconds": middle(summary["seconds"], 2)}
+    cells = {}
+    for name in ("solved", "perfect", "stable"):
+        part = summary[name]
+        cells[name] = part and f"{part['count']} of {part['of']} ({100 * part['low']:.0f}-{100 * part['high']:.0f} %)"
+    for name in FIGURES:
+        part = summary[name]
+        if part is None or (trains_on(summary) and name in UNTIL_STOPPED):
+            continue
+        shown = {key: number(value, name) for key, value in part.items()}
+        middle, low, high = shown["median"], shown["low"], shown["high"]
+        cells[name] = middle if middle == low == high else f"{middle} ({low}-{high})"
+        cells |= {f"{name}_{key}": shown[key] for key in ("mean", "slowest_tenth", "longest")}
+    return {name: cells.get(name) or "-" for name in HEADINGS}
 
 
 def _summary(runs: Sequence[Run]) -> dict[str, Any]:
@@ -103,7 +143,21 @@ def _summary(runs: Sequence[Run]) -> dict[str, Any]:
         if count is not None:
             low, high = wilson_interval(count, len(runs))
             summary[name] = {"count": count, "of": len(runs), "share": count / len(runs), "low": low, "high": high}
-    for name in ("env_steps", "seconds"):
-        values = [run[name] if run["solved"] else np.inf for run in runs]
-        summary[name] = dict(zip(("median", "low", "high"), median_interval(values), strict=True))
-    return summary
+    return summary | {name: _spread(runs, name) for name in FIGURES}
+
+
+def _spread(runs: Sequence[Run], name: str) -> dict[str, float] | None:
+    """Where the runs' figures of this name lie; None where it was not recorded."""
+    if name == "evaluation_share":
+        values = [run["evaluation_seconds"] / run["seconds"] for run in runs if run["evaluation_seconds"] is not None and run["seconds"]]
+        recorded = bool(values)
+    else:
+        # What was reached on the way counts, wherever the run ended; how long it took to stop, only of a run that was solved.
+        counted = [run[name] if run["solved"] or name not in UNTIL_STOPPED else None for run in runs]
+        values = [np.inf if value is None else value for value in counted]
+        recorded = any(value is not None for value in counted) or not any(run["solved"] for run in runs)
+    if not recorded:
+        return None
+    slowest_tenth = np.quantile(values, 0.9, method="higher")
+    spread = {"mean": np.mean(values), "slowest_tenth": slowest_tenth, "longest": max(values)}
+    return dict(zip(("median", "low", "high"), median_interval(values), strict=True)) | {key: float(value) for key, value in spread.items()}
