@@ -104,41 +104,36 @@ def lesson_titles() -> dict[str, str]:
 
 
 def lesson_table() -> str:
-    """One row per lesson; where its algorithm was measured, on how many seeds it is solved, and the median steps and seconds."""
-    rows = [
-        "| lesson | what happens | solved | perfect | env steps | seconds | open |",
-        "|---|---|---|---|---|---|---|",
-    ]
+    """One row per lesson: its name, what happens in it, and where it opens."""
+    rows = []
     for path in lesson_paths():
         title, summary = title_and_summary(path)
         where = path.relative_to(ROOT).as_posix()
-        measured = published(path)
-        figures = ["-"] * 4
-        if measured:
-            cells = readable(measured)
-            figures = [cells[name] for name in ("solved", "perfect", "env_steps", "seconds")]
-        rows.append(f"| [{title}]({where}) | {summary} | {' | '.join(figures)} | {launch_badges(where)} |")
-    return "\n".join(rows)
+        rows.append([f"[{title}]({where})", summary, launch_badges(where)])
+    return table(["lesson", "what happens", "open"], rows)
 
 
-def variants_table() -> str:
-    """The published rows that are no lesson's own: other environments, other methods, and whether what was learned stays."""
-    titles = lesson_titles()
-    rows = []
+def table(head: list[str], rows: list[list[str]]) -> str:
+    """A Markdown table."""
+    return "\n".join(f"| {' | '.join(cells)} |" for cells in (head, ["---"] * len(head), *rows))
+
+
+def figures_table(columns: dict[str, str], *, trained_on: bool = False) -> str:
+    """One line per published row, in the order of the lessons: these of its figures, {name in `readable`: heading}.
+
+    trained_on: the rows that were trained on after they were perfect; otherwise the others.
+    """
+    titles, rows = lesson_titles(), {}
     for row, runs in read_results(RESULTS).items():
-        if row == runs[0]["lesson"]:
-            continue
         summary = summarise(runs)[row]
-        settings = {"env_id": summary["env_id"]} | summary["hyperparameters"]
-        called = ", ".join(f"{name}={value!r}" for name, value in settings.items())
-        cells = readable(summary)
-        figures = [cells["stable"] if trains_on(summary) else "-", cells["env_steps"], cells["seconds"]]
-        title = titles.get(summary["lesson"], summary["lesson"])
-        rows.append(f"| {title} | `{called}` | {cells['solved']} | {cells['perfect']} | {' | '.join(figures)} |")
+        if trains_on(summary) == trained_on:
+            title = titles.get(summary["lesson"], summary["lesson"])
+            elsewhere = f" on {summary['env_id'].split('/')[-1]}" if row != summary["lesson"] and not trained_on else ""
+            cells = readable(summary)
+            rows[title + elsewhere] = [cells[name] for name in columns]
     if not rows:
         return "*`make study` writes these rows.*"
-    head = ["| lesson | `train` called with | solved | perfect | stays | env steps | seconds |", "|---|---|---|---|---|---|---|"]
-    return "\n".join(head + sorted(rows))
+    return table(["lesson", *columns.values()], [[title, *cells] for title, cells in sorted(rows.items())])
 
 
 def learning_curves() -> str:
@@ -269,7 +264,19 @@ def readme() -> str:
     content = {
         "badges": f"{ci} {launch_badges(first)}",
         "lessons": lesson_table(),
-        "variants": variants_table(),
+        "figures": figures_table(
+            {"solved": "solved", "perfect": "perfect", "first_reached": "first reached", "env_steps": "stopped", "seconds": "seconds"}
+        ),
+        "spread": figures_table(
+            {
+                "env_steps_mean": "mean steps",
+                "env_steps_slowest_tenth": "one in ten",
+                "env_steps_longest": "longest",
+                "cpu_seconds": "CPU seconds",
+                "evaluation_share": "evaluations",
+            }
+        ),
+        "stays": figures_table({"stable": "stays", "solved": "solved", "perfect": "perfect"}, trained_on=True),
         "curves": learning_curves(),
         "comparison": comparison_table(),
         "memory": memory_sentence(),
