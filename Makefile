@@ -6,7 +6,7 @@ else
 BIN := .venv/bin
 endif
 
-.PHONY: run lab test test-faults test-launch test-colab test-binder test-browser test-offline test-doctor lint export outputs study bench badges lock clean
+.PHONY: run lab test test-faults test-launch test-colab test-binder test-browser test-offline test-doctor test-floors lint export outputs study bench badges lock clean
 
 run: .venv/ready  ## execute every lesson at its real settings; pages and films in build/lessons/
 	$(BIN)/python tools/run_lessons.py
@@ -21,9 +21,9 @@ test: lint  ## lint, the package's tests, the export check, and every notebook
 	$(BIN)/python -m pytest notebooks -q --nbval-lax --nbval-current-env --nbval-cell-timeout=300 -n 2 --dist loadfile
 
 test-faults: .venv/ready  ## what breaks for real, as often as the README says; minutes; figures into cartpole_lessons/results/
-	FAULTS=full $(BIN)/python -m pytest tests/test_faults.py tests/test_tools.py tests/test_hyperparameters.py -q
+	FAULTS=full $(BIN)/python -m pytest tests/test_faults.py tests/test_tools.py tests/test_hyperparameters.py tests/test_crafted_files.py tests/test_video.py -q
 
-test-launch: test-colab test-binder test-browser test-offline test-doctor  ## every place where the course starts; minutes, and a package index
+test-launch: test-colab test-binder test-browser test-offline test-doctor test-floors  ## every place where the course starts; minutes, and a package index
 
 test-colab: .venv/ready  ## every lesson, unchanged, in an environment like Colab's
 	$(BIN)/python -m pytest tests/launch/test_colab.py -q
@@ -41,6 +41,9 @@ test-offline: .venv/ready  ## lessons on a machine without a network
 test-doctor: .venv/ready  ## an environment broken in many ways, and mended by the commands that the doctor gives
 	$(BIN)/python -m pytest tests/launch/test_doctor.py -q
 
+test-floors: .venv/ready  ## the course with the oldest versions that pyproject.toml allows
+	$(BIN)/python -m pytest tests/launch/test_floors.py -q
+
 lint: .venv/ready
 	$(BIN)/ruff check . && $(BIN)/ruff format --check .
 
@@ -50,7 +53,7 @@ export: .venv/ready  ## notebooks -> cartpole_lessons/algorithms/
 outputs: .venv/ready  ## execute the lessons and write their outputs into notebooks/
 	$(BIN)/python tools/run_lessons.py --in-place
 
-study: .venv/ready  ## train every algorithm on seeds 0-99, resumable; figures into cartpole_lessons/results/ and docs/
+study: .venv/ready  ## train every algorithm on a hundred seeds, resumable; figures into cartpole_lessons/results/ and docs/
 	$(BIN)/python benchmarks/measure.py
 
 bench: .venv/ready  ## what has to be quick, against its bar: imports, environment, replay memory, every lesson together

@@ -3,18 +3,23 @@
     pip install -e '.[compare]'
     python benchmarks/against_stable_baselines3.py --seeds 20
 
-Both sides train inside the same `training.Run`: the same evaluations of 100 episodes every 1,000 steps, the same confirmation, one torch
-thread. Stable-Baselines3 runs with the settings that its RL Zoo publishes for CartPole-v1. A ratio is taken per seed, one run
-directly after the other, and its median is printed: above 1, the course needs less. `make study` runs this too, with --publish.
+All train inside the same `training.Run`: the same evaluations of 100 episodes every 1,000 steps, the same confirmation, one torch
+thread. Stable-Baselines3 runs twice: with the settings that its RL Zoo publishes for CartPole-v1 ("theirs"), and with the course's own as
+far as it can be told them ("same"). The first difference is what a student gets, the second what is left of it without the tuning. A ratio
+is taken per seed, one run directly after the other, and its median is printed: above 1, the course needs less. Seconds are CPU seconds of
+the whole training, and of its training alone, without evaluations. `make study` runs this too, with --publish.
 """
 
 import argparse
 import json
+import math
 import statistics
 import sys
 from importlib import metadata
 from pathlib import Path
 
+import gymnasium
+import numpy as np
 import torch
 from joblib import Parallel, delayed
 from tqdm import tqdm
@@ -39,7 +44,7 @@ SEEDS = 20
 FOLDER = Path(__file__).resolve().parent.parent / "build" / "study" / "against_stable_baselines3"
 
 #: Our module -> (their algorithm, number of environments, their settings for CartPole-v1 in RL Zoo 3).
-PAIRS = {
+ZOO = {
     "actor_critic": ("A2C", 8, {"ent_coef": 0.0}),
     "ppo": (
         "PPO",
@@ -75,17 +80,79 @@ PAIRS = {
 }
 #: The length of training for which the Zoo's schedules were made.
 ZOO_STEPS = {"A2C": 500_000, "PPO": 100_000, "DQN": 50_000}
+TWO_NETWORKS = {"net_arch": {"pi": [64], "vf": [64]}, "activation_fn": torch.nn.Tanh}
+#: The same with the lessons' settings. Theirs has one learning rate for both networks of A2C, where the course's critic learns five times as
+#: fast; their PPO normalises advantages per minibatch; their DQN lowers epsilon in a straight line. The angle is multiplied by 5 on both sides.
+SAME = {
+    "actor_critic": (
+        "A2C",
+        4,
+        {
+            "n_steps": 64,
+            "learning_rate": 0.01,
+            "gamma": 0.98,
+            "ent_coef": 0.01,
+            "vf_coef": 1.0,
+            "max_grad_norm": math.inf,
+            "use_rms_prop": False,
+            "normalize_advantage": True,
+            "policy_kwargs": TWO_NETWORKS,
+        },
+    ),
+    "ppo": (
+        "PPO",
+        8,
+        {
+            "n_steps": 32,
+            "batch_size": 64,
+            "n_epochs": 8,
+            "learning_rate": 0.007,
+            "gamma": 0.99,
+            "gae_lambda": 0.95,
+            "clip_range": 0.3,
+            "ent_coef": 0.0,
+            "vf_coef": 1.0,
+            "max_grad_norm": math.inf,
+            "policy_kwargs": TWO_NETWORKS,
+        },
+    ),
+    "dqn": (
+        "DQN",
+        8,
+        {
+            "learning_rate": 0.003,
+            "batch_size": 128,
+            "buffer_size": 10_000,
+            "learning_starts": 500,
+            "gamma": 0.99,
+            "tau": 0.01,
+            "target_update_interval": 1,
+            "train_freq": 4,
+            "gradient_steps": 4,
+            "exploration_initial_eps": 0.9,
+            "exploration_final_eps": 0.05,
+            "exploration_fraction": 3_000 / MAX_STEPS,
+            "policy_kwargs": {"net_arch": [128, 128], "optimizer_class": torch.optim.AdamW, "optimizer_kwargs": {"amsgrad": True}},
+        },
+    ),
+}
+ANGLE_SCALE = np.array([1, 1, 5, 1], dtype=np.float32)
+#: Of a run, the figures that are kept; `training_seconds` are its CPU seconds without those of the evaluations.
+KEPT = ("solved", "perfect", "env_steps", "seconds", "cpu_seconds", "training_seconds")
+#: Who is compared with the course.
+RIVALS = {"theirs": "the Zoo's settings", "same": "the course's settings"}
 
 
 class TheirPolicy(Policy):
     """A Stable-Baselines3 policy in the course's clothes."""
 
-    def __init__(self, policy: torch.nn.Module) -> None:
+    def __init__(self, policy: torch.nn.Module, scale: np.ndarray) -> None:
         super().__init__()
         self.policy = policy
+        self.register_buffer("scale", torch.from_numpy(scale))
 
     def actions(self, observations: torch.Tensor, deterministic: bool) -> torch.Tensor:
-        return self.policy._predict(observations, deterministic=deterministic)
+        return self.policy._predict(observations * self.scale, deterministic=deterministic)
 
 
 class StopLikeTheCourse(BaseCallback):
@@ -102,43 +169,51 @@ class StopLikeTheCourse(BaseCallback):
         return self.run.goes_on(self.policy)
 
 
-def train_theirs(name: str, seed: int) -> Result:
-    """Train Stable-Baselines3's algorithm `name` until the course's rule stops it."""
-    algorithm, num_envs, settings = PAIRS[name]
+def scaled(env: gymnasium.Env) -> gymnasium.Env:
+    """The environment with its angles multiplied as the course's networks do it."""
+    return gymnasium.wrappers.TransformObservation(env, lambda observation: observation * ANGLE_SCALE, env.observation_space)
+
+
+def train_theirs(name: str, seed: int, side: str) -> Result:
+    """Train Stable-Baselines3's algorithm until the course's rule stops it: with the Zoo's settings ("theirs"), or the course's ("same")."""
+    algorithm, num_envs, settings = (ZOO if side == "theirs" else SAME)[name]
     with Run(f"SB3 {algorithm}", seed=seed, max_steps=MAX_STEPS) as run:
-        envs = make_vec_env("CartPole-v1", n_envs=num_envs, seed=seed)
+        envs = make_vec_env("CartPole-v1", n_envs=num_envs, seed=seed, wrapper_class=scaled if side == "same" else None)
         model = getattr(stable_baselines3, algorithm)("MlpPolicy", envs, seed=seed, device="cpu", **settings)
-        policy = TheirPolicy(model.policy)
+        policy = TheirPolicy(model.policy, ANGLE_SCALE if side == "same" else np.ones(4, dtype=np.float32))
         run.goes_on(policy)
-        model.learn(ZOO_STEPS[algorithm], callback=StopLikeTheCourse(run, policy))
+        model.learn(ZOO_STEPS[algorithm] if side == "theirs" else MAX_STEPS, callback=StopLikeTheCourse(run, policy))
     return run.result
 
 
 def figures(result: Result) -> dict:
-    """What is kept of a run."""
-    return {name: value for name, value in result.summary().items() if name in ("solved", "perfect", "env_steps", "seconds")}
+    """What is kept of a run. One thread computes, so a share of the seconds is the same share of the CPU seconds."""
+    training = result.cpu_seconds * (1 - result.evaluation_seconds / result.seconds)
+    found = result.summary() | {"training_seconds": round(training, 3)}
+    return {name: found[name] for name in KEPT}
 
 
 def compared() -> list[str]:
     """The pairs whose lesson is there."""
-    return [name for name in PAIRS if name in lessons()]
+    return [name for name in ZOO if name in lessons()]
 
 
 def compare_seed(made_by: dict, seed: int, folder: Path) -> dict:
-    """{"seed", "ours", "theirs"} of one seed, from its file in `folder` where it was run by the same versions."""
+    """{"seed", "ours", "theirs", "same"} of one seed, from its file in `folder` where it was run by the same versions."""
     path = folder / f"{made_by['lesson']}-seed{seed}.json"
     kept = json.loads(path.read_text()) if path.exists() else {}
     if {key: kept.get(key) for key in made_by} != made_by:
         ours = figures(load_lesson(made_by["lesson"]).train(seed=seed, max_steps=MAX_STEPS))
-        kept = made_by | {"run": {"seed": seed, "ours": ours, "theirs": figures(train_theirs(made_by["lesson"], seed))}}
+        others = {side: figures(train_theirs(made_by["lesson"], seed, side)) for side in RIVALS}
+        kept = made_by | {"run": {"seed": seed, "ours": ours} | others}
         write_file(path, json.dumps(kept).encode(), "The comparison")
     return kept["run"]
 
 
 def compare(seeds: int, folder: Path, names: list[str] | None = None) -> list[dict]:
-    """Per algorithm {"lesson", "theirs", "code", "version", "runs": [{"seed", "ours", "theirs"}]}, seeds 0 to seeds-1.
+    """Per algorithm {"lesson", "theirs", "code", "version", "runs": [{"seed", "ours", "theirs", "same"}]}, seeds 0 to seeds-1.
 
-    One process per core, each with both sides of a seed, one after the other, so that what else the machine does slows both. Each seed leaves
+    One process per core, each with all sides of a seed, one after the other, so that what else the machine does slows both. Each seed leaves
     a file in `folder`, and is not run again while lesson and Stable-Baselines3 are the same.
     """
     pairs = []
@@ -146,7 +221,7 @@ def compare(seeds: int, folder: Path, names: list[str] | None = None) -> list[di
         for name in names or compared():
             made_by = {
                 "lesson": name,
-                "theirs": f"SB3 {PAIRS[name][0]}",
+                "theirs": f"SB3 {ZOO[name][0]}",
                 "code": lesson_code(name),
                 "version": stable_baselines3.__version__,
             }
@@ -155,21 +230,25 @@ def compare(seeds: int, folder: Path, names: list[str] | None = None) -> list[di
     return pairs
 
 
-def ratio(pair: dict, figure: str) -> float:
-    """Median over the seeds of theirs / ours."""
-    return statistics.median(run["theirs"][figure] / run["ours"][figure] for run in pair["runs"])
+def ratio(pair: dict, side: str, figure: str) -> float:
+    """Median over the seeds of one of the others / ours."""
+    return statistics.median(run[side][figure] / run["ours"][figure] for run in pair["runs"])
 
 
 def table(pairs: list[dict]) -> str:
-    """Both sides of every pair, and the ratios, as text."""
-    lines = [f"{'':<26}{'solved':>9}{'perfect':>9}{'median steps':>14}{'median s':>10}"]
+    """All sides of every pair, and the ratios, as text."""
+    columns = ("env_steps", "cpu_seconds", "training_seconds")
+    lines = [f"{'':<40}{'solved':>8}{'steps':>10}{'CPU s':>9}{'without evaluations':>21}"]
     for pair in pairs:
-        for label, side in ((pair["lesson"], "ours"), (pair["theirs"], "theirs")):
+        labels = {"ours": pair["lesson"]} | {side: f"{pair['theirs']}, {settings}" for side, settings in RIVALS.items()}
+        for side, label in labels.items():
             runs = [run[side] for run in pair["runs"]]
-            solved, perfect = (f"{sum(run[what] for run in runs)}/{len(runs)}" for what in ("solved", "perfect"))
-            steps, seconds = (statistics.median(run[what] for run in runs) for what in ("env_steps", "seconds"))
-            lines.append(f"{label:<26}{solved:>9}{perfect:>9}{steps:>14,.0f}{seconds:>10.2f}")
-        lines.append(f"{'  theirs / ours':<44}{ratio(pair, 'env_steps'):>13.1f}x{ratio(pair, 'seconds'):>9.1f}x\n")
+            steps, *seconds = (statistics.median(run[column] for run in runs) for column in columns)
+            solved = f"{sum(run['solved'] for run in runs)}/{len(runs)}"
+            lines.append(f"{label:<40}{solved:>8}{steps:>10,.0f}{seconds[0]:>9.2f}{seconds[1]:>21.2f}")
+            if side != "ours":
+                steps, *seconds = (ratio(pair, side, column) for column in columns)
+                lines.append(f"{'  / ours':<48}{steps:>9.1f}x{seconds[0]:>8.1f}x{seconds[1]:>20.1f}x")
     return "\n".join(lines)
 
 

@@ -4,7 +4,7 @@ import contextlib
 import errno
 import os
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Sequence
 from typing import IO, Any
 
 from cartpole_lessons.errors import CourseError, InvalidInput
@@ -18,7 +18,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     Who reads the output may go away (`| head`), or never have been there (`>&-`): the command does its work, and its exit code, all the
     same. Where output that somebody wants cannot be written, as on a full disk, an exit code of 0 becomes 1.
     """
-    _fill_gaps()
+    for number in range(3):  # a file that is opened later would get the number of a stream that was closed, and what is meant for it
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)
     out, err = Output(sys.stdout), Output(sys.stderr)
     with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
         code = _run(sys.argv[1:] if arguments is None else list(arguments))
@@ -35,21 +39,16 @@ def _run(arguments: list[str]) -> int:
 
         return doctor().exit_code
     try:
-        import rich  # noqa: F401
-        import typer  # noqa: F401
-    except ImportError:
-        return _stop("The command line needs typer and rich, which are not installed: run `pip install typer rich`.", FAILED)
-    try:
         from cartpole_lessons.cli import app
 
         app(arguments, prog_name="cartpole-lessons")
     except SystemExit as stop:  # how typer ends, with codes of its own for Ctrl-C
         return stop.code or OK if stop.code in (None, OK, FAILED, WRONG_USE) else FAILED
-    except InvalidInput as error:
-        return _stop(str(error), WRONG_USE)
     except CourseError as error:
-        return _stop(str(error), FAILED)
+        return _stop(str(error), WRONG_USE if isinstance(error, InvalidInput) else FAILED)
     except ImportError as error:
+        if error.name in ("typer", "rich"):
+            return _stop("The command line needs typer and rich, which are not installed: run `pip install typer rich`.", FAILED)
         return _stop(f"{error.name or 'A package'} cannot be imported ({error}): `cartpole-lessons doctor` says how to mend that.", FAILED)
     except KeyboardInterrupt:
         return FAILED
@@ -67,43 +66,30 @@ class Output:
     def __init__(self, stream: IO[str] | None) -> None:
         self.stream = stream or open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115 (as long as the process)
         self.error: OSError | None = None
+        with contextlib.suppress(AttributeError):  # what stands in for a stream, in a test, takes any text
+            self.stream.reconfigure(errors="replace")  # a ? for what a code page does not have
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self.stream, name)
 
     def write(self, text: str) -> int:
-        """Write `text`, with ? for what the stream's encoding does not have."""
-        with self._failing_once():
-            try:
-                self.stream.write(text)
-            except UnicodeEncodeError:
-                self.stream.write(text.encode(self.stream.encoding, "replace").decode(self.stream.encoding))
+        """Write `text`."""
+        self._try(self.stream.write, text)
         return len(text)
 
     def flush(self) -> None:
         """Write what waits to be written."""
-        with self._failing_once():
-            self.stream.flush()
+        self._try(self.stream.flush)
 
-    @contextlib.contextmanager
-    def _failing_once(self) -> Iterator[None]:
+    def _try(self, action: Callable, *arguments: str) -> None:
         try:
-            yield
+            action(*arguments)
         except OSError as error:
             self.error = self.error or error
             with contextlib.suppress(OSError):  # Python tries again when it ends; that shall go well
                 nowhere = os.open(os.devnull, os.O_WRONLY)
                 os.dup2(nowhere, self.stream.fileno())
                 os.close(nowhere)
-
-
-def _fill_gaps() -> None:
-    """Open what was closed of stdin, stdout and stderr: a file that is opened later would get its number, and what is meant for it."""
-    for number in range(3):
-        try:
-            os.fstat(number)
-        except OSError:
-            os.open(os.devnull, os.O_RDWR)  # the lowest number that is free is this one
 
 
 if __name__ == "__main__":

@@ -18,6 +18,7 @@ from typing import Any, get_type_hints
 import numpy as np
 import torch
 
+from cartpole_lessons._support.checks import check_seed
 from cartpole_lessons._support.files import atomic_write
 from cartpole_lessons._support.seeding import seeded
 from cartpole_lessons.errors import CheckpointError, InvalidInput, in_short
@@ -100,11 +101,12 @@ def load_checkpoint(path: str | os.PathLike) -> Checkpoint:
         raise CheckpointError(f"There is no checkpoint {path}: check the name, or save one with result.save(...).")
     try:
         metadata, arrays = _read_archive(path)
-        if not isinstance(metadata["hyperparameters"], dict):
+        texts = [metadata[name] for name in ("lesson", "policy", "env_id")]
+        if not isinstance(metadata["hyperparameters"], dict) or not all(isinstance(text, str) and text.isprintable() for text in texts):
             raise ValueError("parts of it are missing or have unexpected names")
+        mean_return = check_value("mean_return", metadata["mean_return"], float | None)
         weights = {name.removeprefix("weights/"): torch.from_numpy(array) for name, array in arrays.items()}
-        texts = (str(metadata[name]) for name in ("lesson", "policy", "env_id"))
-        return Checkpoint(path, *texts, int(metadata["seed"]), metadata["hyperparameters"], metadata["mean_return"], weights)
+        return Checkpoint(path, *texts, check_seed(metadata["seed"]), metadata["hyperparameters"], mean_return, weights)
     except PermissionError as error:
         raise CheckpointError(f"{path} cannot be read ({error.strerror}): look at who may read it.") from None
     # A damaged archive fails in many ways, MemoryError and NotImplementedError among them.

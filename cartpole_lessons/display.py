@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from cartpole_lessons.errors import MissingDependency, NoDisplay
+from cartpole_lessons.errors import MissingDependency, NoDisplay, in_short
 
 if TYPE_CHECKING:
     import gymnasium as gym
@@ -21,13 +21,12 @@ def platform_name() -> str:
     """The place this Python runs in, as a student would call it."""
     if "COLAB_RELEASE_TAG" in os.environ or "google.colab" in sys.modules:
         return "Colab"
-    if "BINDER_SERVICE_HOST" in os.environ:
-        return "Binder"
-    if "KAGGLE_KERNEL_RUN_TYPE" in os.environ:
-        return "Kaggle"
-    if "VSCODE_PID" in os.environ and in_notebook():
-        return "VS Code notebook"
-    return "notebook" if in_notebook() else "Python"
+    for variable, name in (("BINDER_SERVICE_HOST", "Binder"), ("KAGGLE_KERNEL_RUN_TYPE", "Kaggle")):
+        if variable in os.environ:
+            return name
+    if in_notebook():
+        return "VS Code notebook" if "VSCODE_PID" in os.environ else "notebook"
+    return "Python"
 
 
 def in_notebook() -> bool:
@@ -72,19 +71,14 @@ def setup() -> None:
 
     torch.set_num_threads(1)
     plt.style.use(STYLE_FILE)
-    films = "on" if _installed("pygame") and _installed("imageio_ffmpeg") else f"off ({_film_remedy()})"
+    missing = [name for name, module in (("pygame-ce", "pygame"), ("imageio-ffmpeg", "imageio_ffmpeg")) if not _installed(module)]
+    films = f"off (pip install {' '.join(missing)})" if missing else "on"
     windows = "on" if has_display() else "virtual only" if shutil.which("Xvfb") else "off"
     if windows != "on" and named_displays():
         windows += f" ({_why_no_display()})"
-    parts = [f"Python {platform.python_version()}"]
-    parts += [f"{name} {importlib.metadata.version(name)}" for name in ("torch", "gymnasium")]
-    parts += [f"{os.cpu_count()} CPU cores", f"films {films}", f"windows {windows}"]
-    print(f"{platform_name()}: " + ", ".join(parts))
-
-
-def _film_remedy() -> str:
-    missing = [name for name, module in (("pygame-ce", "pygame"), ("imageio-ffmpeg", "imageio_ffmpeg")) if not _installed(module)]
-    return "pip install " + " ".join(missing)
+    versions = [f"{name} {importlib.metadata.version(name)}" for name in ("torch", "gymnasium")]
+    found = [f"Python {platform.python_version()}", *versions, f"{os.cpu_count()} CPU cores", f"films {films}", f"windows {windows}"]
+    print(f"{platform_name()}: {', '.join(found)}")
 
 
 def _installed(module: str) -> bool:
@@ -93,10 +87,11 @@ def _installed(module: str) -> bool:
 
 def has_display() -> bool:
     """True where a window can appear: always on Windows and macOS, on Linux where an X or Wayland display is named and answers."""
-    return (
-        sys.platform in ("win32", "darwin")
-        or _x_answers(os.environ.get("DISPLAY", ""))
-        or _wayland_answers(os.environ.get("WAYLAND_DISPLAY", ""))
+    if sys.platform in ("win32", "darwin"):
+        return True
+    wayland = os.environ.get("WAYLAND_DISPLAY")
+    return _x_answers(os.environ.get("DISPLAY", "")) or bool(
+        wayland and _listens(os.path.join(os.environ.get("XDG_RUNTIME_DIR", ""), wayland))
     )
 
 
@@ -125,21 +120,14 @@ def _x_answers(display: str) -> bool:
     return False
 
 
-def _wayland_answers(display: str) -> bool:
-    return bool(display) and _listens(os.path.join(os.environ.get("XDG_RUNTIME_DIR", ""), display))
-
-
 def _listens(path: str) -> bool:
     """Whether a program accepts connections at the socket `path`; a file there may be left from one that has ended.
 
     Linux knows, and is asked first: an X server with no other clients starts afresh after ours, and lets nobody in meanwhile.
     """
-    with contextlib.suppress(OSError), open("/proc/net/unix", encoding="utf-8", errors="replace") as table:
-        sockets = [line.split(maxsplit=7) for line in table]  # number, references, protocol, flags, type, state, inode, path
-        if any(entry[-1].strip() in (path, f"@{path}") and entry[3] == "00010000" for entry in sockets):  # the flag of those that listen
+    with contextlib.suppress(OSError), open("/proc/net/unix", encoding="utf-8", errors="replace") as sockets:
+        if any(line.rstrip("\n").endswith((f" {path}", f" @{path}")) for line in sockets):
             return True
-    if not os.path.exists(path):
-        return False
     import socket
 
     with contextlib.suppress(OSError), socket.socket(socket.AF_UNIX) as connection:  # it may listen outside of our container
@@ -162,11 +150,25 @@ def prepare_rendering(render: str) -> None:
             _use_dummy_sdl()
         return
     # A driver that the user chose is theirs, also one that draws where nobody looks.
-    if not has_display() and os.environ.get("SDL_VIDEODRIVER") in (None, "", "dummy"):
+    chosen = os.environ.get("SDL_VIDEODRIVER")
+    if not has_display() and chosen in (None, "", "dummy"):
         raise _no_window(_why_no_display())
     if sys.platform == "darwin" and in_notebook():
         raise NoDisplay("On macOS a window can hang the notebook's kernel: use render='rgb_array' here, or run the window from a script.")
-    _use_real_sdl()
+    if chosen == "dummy":
+        del os.environ["SDL_VIDEODRIVER"]
+    import pygame
+
+    if pygame.display.get_init() and pygame.display.get_driver() == "dummy":  # started so by an earlier rgb_array environment
+        pygame.display.quit()
+    try:
+        pygame.display.init()
+    except pygame.error as error:
+        raise _no_window(f"SDL finds none ({error})") from None
+    # An X server that answers may still refuse us, and then SDL draws into memory without a word.
+    if (driver := pygame.display.get_driver()) in ("dummy", "offscreen") and driver != chosen:
+        pygame.display.quit()
+        raise _no_window("the one that is named here lets nobody in")
 
 
 def _use_dummy_sdl() -> None:
@@ -178,24 +180,6 @@ def _no_window(reason: str) -> NoDisplay:
     return NoDisplay(
         f"A window needs a display, and {reason}: render='rgb_array' works everywhere, or open the window inside `with virtual_display():`."
     )
-
-
-def _use_real_sdl() -> None:
-    """Start SDL with a screen, also where an earlier rgb_array environment has already started it with the dummy driver."""
-    if os.environ.get("SDL_VIDEODRIVER") == "dummy":
-        del os.environ["SDL_VIDEODRIVER"]
-    import pygame
-
-    if pygame.display.get_init() and pygame.display.get_driver() == "dummy":
-        pygame.display.quit()
-    try:
-        pygame.display.init()
-    except pygame.error as error:
-        raise _no_window(f"SDL finds none ({error})") from None
-    # An X server that answers may still refuse us, and then SDL draws into memory without a word.
-    if (driver := pygame.display.get_driver()) in ("dummy", "offscreen") and driver != os.environ.get("SDL_VIDEODRIVER"):
-        pygame.display.quit()
-        raise _no_window("the one that is named here lets nobody in")
 
 
 @contextlib.contextmanager
@@ -227,18 +211,15 @@ def virtual_display(size: tuple[int, int] = (800, 600)) -> Iterator[object]:
     screen = Display(visible=False, size=size)
     try:
         screen.start()
-    except Exception as error:
-        # Each version of pyvirtualdisplay has its own exceptions for this, and all of them mean the same to a student.
-        raise NoDisplay(f"Xvfb is installed but does not start here ({str(error).split('. ')[0]!r}): use render='rgb_array'.") from None
+    except Exception as error:  # of many kinds, and all of them mean the same to a student
+        raise NoDisplay(f"Xvfb is installed but does not start here ({in_short(error)!r}): use render='rgb_array'.") from None
     try:
         yield screen
     finally:
-        try:
-            # SDL ends the whole process when its X server vanishes, so it lets go of the screen before the server stops.
-            pygame = sys.modules.get("pygame")
-            if pygame is not None and pygame.display.get_init() and pygame.display.get_driver() == "x11":
-                pygame.display.quit()
-        finally:
-            screen.stop()
+        # SDL ends the whole process when its X server vanishes, so it lets go of the screen before the server stops.
+        pygame = sys.modules.get("pygame")
+        if pygame is not None and pygame.display.get_init() and pygame.display.get_driver() == "x11":
+            pygame.display.quit()
+        screen.stop()
     if not has_display():
         _use_dummy_sdl()

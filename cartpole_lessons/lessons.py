@@ -7,7 +7,6 @@ import os
 import pkgutil
 import re
 from collections.abc import Callable
-from dataclasses import dataclass
 from importlib import import_module, util
 from pathlib import Path
 from types import ModuleType
@@ -47,22 +46,20 @@ def lessons() -> dict[str, Lesson]:
 
 
 def module_name(lesson: str) -> str:
-    """The module behind the name of a lesson. A name with a dot is a module of the caller's own."""
+    """The module behind the name of a lesson; a name with a dot is a module of the caller's own."""
     return lesson if "." in lesson else f"{ALGORITHMS}.{lesson}"
 
 
 def load_lesson(lesson: str) -> ModuleType:
     """The module of a lesson; `InvalidInput` where there is none with a `train`, `MissingDependency` where it needs a missing package."""
-    known = lessons()
     try:
-        found = isinstance(lesson, str) and util.find_spec(module_name(lesson)) is not None
-    except (ImportError, ValueError):
+        found = util.find_spec(module_name(lesson)) is not None
+    except (ImportError, ValueError, TypeError):  # also what is no name at all
         found = False
     if not found:
-        close = difflib.get_close_matches(lesson[:60], known, n=1) if isinstance(lesson, str) else []
-        raise InvalidInput(
-            f"There is no lesson {shown(lesson)}: " + (f"did you mean {close[0]!r}?" if close else f"there are {', '.join(known)}.")
-        )
+        close = difflib.get_close_matches(shown(lesson).strip("'"), lessons(), n=1)
+        hint = f"did you mean {close[0]!r}?" if close else f"there are {', '.join(lessons())}."
+        raise InvalidInput(f"There is no lesson {shown(lesson)}: {hint}")
     try:
         module = import_module(module_name(lesson))
     except ModuleNotFoundError as error:
@@ -97,21 +94,15 @@ def policy_in(checkpoint: "Checkpoint") -> "Policy":
     return policy_from(checkpoint, policy_class)
 
 
-@dataclass(frozen=True, repr=False)
-class Changes:
-    """The lines in which one function differs from another."""
-
-    lines: tuple[str, ...]  #: as `diff` writes them, with a little of what stayed the same around them
+class Changes(str):
+    """The lines in which one function differs from another, as `diff` writes them; a notebook shows them in colour."""
 
     @property
     def count(self) -> int:
         """How many lines went or came."""
-        return sum(line[:1] in ("-", "+") for line in self.lines)
+        return sum(line[:1] in ("-", "+") for line in self.splitlines())
 
-    def __str__(self) -> str:
-        return "\n".join(self.lines)
-
-    __repr__ = __str__
+    __repr__ = str.__str__
 
     def _repr_markdown_(self) -> str:
         return f"```diff\n{self}\n```"
@@ -119,12 +110,12 @@ class Changes:
 
 def what_changed(before: Callable, after: Callable) -> Changes:
     """How the function `after` differs from `before`: lines that went (-) and came (+)."""
-    sources = [_source(function).splitlines() for function in (before, after)]
-    return Changes(tuple(line for line in difflib.unified_diff(*sources, n=1, lineterm="") if line[:3] not in ("---", "+++", "@@ ")))
-
-
-def _source(function: Callable) -> str:
-    try:
-        return inspect.getsource(inspect.unwrap(function))
-    except (OSError, TypeError):
-        raise InvalidInput(f"The source of {shown(function)} is not at hand: pass a function that stands in a file or in a cell.") from None
+    sources = []
+    for function in (before, after):
+        try:
+            sources.append(inspect.getsource(inspect.unwrap(function)).splitlines())
+        except (OSError, TypeError):
+            said = f"The source of {shown(function)} is not at hand: pass a function that stands in a file or in a cell."
+            raise InvalidInput(said) from None
+    lines = difflib.unified_diff(*sources, n=1, lineterm="")
+    return Changes("\n".join(line for line in lines if line[:3] not in ("---", "+++", "@@ ")))

@@ -49,8 +49,7 @@ def _current_axes() -> "Axes":
 
 def plot_durations(durations: Sequence[float], *, ax: "Axes | None" = None, title: str = "") -> "Axes":
     """Duration of each episode [steps] and the moving average over the last 100 of them; over a fifth of all where there are fewer than 500."""
-    if ax is None:
-        ax = _current_axes()
+    ax = ax or _current_axes()
     episodes = np.arange(1, len(durations) + 1)
     ax.plot(episodes, durations, ".", color="C4", alpha=0.5, markersize=3, label="one episode")
     window = min(WINDOW, max(len(durations) // 5, 1))
@@ -63,19 +62,13 @@ def plot_durations(durations: Sequence[float], *, ax: "Axes | None" = None, titl
 def plot_learning_curves(curves: Sequence[Curve], *, ax: "Axes | None" = None, label: str = "", color: str = "C0") -> "Axes":
     """Mean return of the evaluations against environment steps: a thin line per curve, and the median of all.
 
-    curves: of as many seeds, for example `[result.curve for result in results]`.
-
-    A line ends where its training stopped, in a dot (solved) or a cross (not). The median holds a stopped seed at its last value: an agent
-    that has learned does not forget because its training is over. It begins where every seed has been evaluated once.
+    curves: one per seed, for example `[result.curve for result in results]`. A line ends where its training stopped, in a dot (solved) or
+    a cross (not). The median begins where every seed has been evaluated once, and holds a stopped seed at its last value.
     """
-    # A run that was stopped before its first evaluation has nothing to show.
-    curves = [curve for curve in curves if curve.evaluations]
+    curves = [curve for curve in curves if curve.evaluations]  # without those that were stopped before the first one
     if not curves:
-        raise InvalidInput(
-            "plot_learning_curves needs at least one curve with an evaluation: pass for example [train(seed=0).curve, train(seed=1).curve]."
-        )
-    if ax is None:
-        ax = _current_axes()
+        raise InvalidInput("plot_learning_curves needs at least one curve with an evaluation, for example [train(seed=0).curve].")
+    ax = ax or _current_axes()
     first = max(curve.evaluations[0][0] for curve in curves)
     grid = np.linspace(first, max(curve.evaluations[-1][0] for curve in curves), 300)
     on_grid = []
@@ -98,32 +91,29 @@ def draw_fields(fields: Mapping[str, Sequence[Any]], *, ax: "Axes | None" = None
     """
     from matplotlib.patches import Rectangle
 
-    if ax is None:
-        ax = _current_axes()
+    ax = ax or _current_axes()
     left, most = 0.0, max(map(len, fields.values()))
 
-    def frame(x: float, y: float, width: float, height: float) -> None:
-        ax.add_patch(Rectangle((x, y), width, height, fill=False, edgecolor="black"))
+    def box(x: float, y: float, width: float, height: float, **look: Any) -> None:
+        ax.add_patch(Rectangle((x, y), width, height, **{"edgecolor": "black", "facecolor": "none", **look}))
 
     for color, (name, rows) in enumerate(fields.items()):
-        items = [row for row in rows if row is not None]
-        width = items[0].numel()
+        first = next(row for row in rows if row is not None)
+        width = first.numel()
         for row, item in enumerate(rows):
-            for column in range(width):
-                face = "white" if item is None else f"C{color}"
-                ax.add_patch(Rectangle((left + column, -row), 0.9, 0.8, facecolor=face, edgecolor="0.4", alpha=0.4))
-                if item is not None:
-                    number = f"{item.reshape(-1)[column].item():.3g}"
-                    ax.text(left + column + 0.45, 0.4 - row, number, ha="center", va="center", fontsize=7)
-        shape = str(tuple(rows.shape)) if hasattr(rows, "shape") else f"{len(rows)} of {tuple(items[0].shape)}"
+            numbers = [None] * width if item is None else item.reshape(-1).tolist()
+            for column, number in enumerate(numbers):
+                box(left + column, -row, 0.9, 0.8, edgecolor="0.4", facecolor="white" if number is None else f"C{color}", alpha=0.4)
+                if number is not None:
+                    ax.text(left + column + 0.45, 0.4 - row, f"{number:.3g}", ha="center", va="center", fontsize=7)
+        shape = str(tuple(rows.shape)) if hasattr(rows, "shape") else f"{len(rows)} of {tuple(first.shape)}"
         ax.text(left + width / 2, 1.2, name, ha="center", va="bottom", fontsize=8)
         ax.text(left + width / 2, -most + 0.3, shape, ha="center", va="center", fontsize=8, family="monospace")
         if framed == "fields":
-            frame(left - 0.2, 0.9 - len(rows), width + 0.3, len(rows) + 0.1)
+            box(left - 0.2, 0.9 - len(rows), width + 0.3, len(rows) + 0.1)
         left += width + 1.2
-    if framed == "rows":
-        for row in range(most):
-            frame(-0.2, -row - 0.1, left - 0.9, 1)
+    for row in range(most if framed == "rows" else 0):
+        box(-0.2, -row - 0.1, left - 0.9, 1)
     ax.set(xlim=(-0.5, left - 0.5), ylim=(-most - 0.2, 2))
     ax.set_axis_off()
     return ax

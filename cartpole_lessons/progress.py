@@ -6,7 +6,6 @@ import io
 import time
 import warnings
 from collections.abc import Iterator
-from dataclasses import dataclass
 
 from cartpole_lessons._support.interrupts import HeldInterrupts
 from cartpole_lessons.display import bars_are_seen, in_notebook, somebody_is_watching
@@ -21,8 +20,7 @@ class Progress:
     def __init__(self, title: str, total: int) -> None:
         self.parts: list[Bar | LivePlot] = []
         with self._parts_may_fail():
-            self.parts += [Bar(title, total)] if bars_are_seen() else []
-            self.parts += [LivePlot(title)]
+            self.parts += [Bar(title, total), LivePlot(title)] if bars_are_seen() else [LivePlot(title)]
 
     def update(self, env_steps: int, history: History) -> None:
         """Show how far the training has come."""
@@ -108,19 +106,10 @@ class LivePlot:
             figure.savefig(png, format="png", dpi=100)
         best = max(history.episode_returns, default=0)
         text = f"{self.title}: {len(history.episode_returns)} episodes, the longest {best:.0f} steps"
-        picture = _Picture(png.getvalue(), text)
+        # By hand, because IPython 7, which Colab has, knows no pictures with a text for screen readers.
+        picture = {"image/png": base64.b64encode(png.getvalue()).decode(), "text/plain": text}
+        options = {"raw": True, "metadata": {"image/png": {"alt": text}}}
         if self._handle is None:
-            self._handle = display(picture, display_id=True)
+            self._handle = display(picture, display_id=True, **options)
         else:
-            self._handle.update(picture)
-
-
-@dataclass(frozen=True)
-class _Picture:
-    """A PNG with a text for screen readers; IPython's own Image takes none in IPython 7, which Colab has."""
-
-    data: bytes
-    alt: str
-
-    def _repr_mimebundle_(self, include: object = None, exclude: object = None) -> tuple[dict[str, str], dict[str, dict]]:
-        return {"image/png": base64.b64encode(self.data).decode(), "text/plain": self.alt}, {"image/png": {"alt": self.alt}}
+            self._handle.update(picture, **options)

@@ -7,10 +7,10 @@ import io
 import itertools
 import os
 import shutil
-import struct
+import subprocess
 import tempfile
 import warnings
-from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -18,7 +18,7 @@ import gymnasium as gym
 import numpy as np
 
 from cartpole_lessons._support.checks import check_count, check_seed
-from cartpole_lessons._support.files import atomic_write
+from cartpole_lessons._support.files import write_file
 from cartpole_lessons._support.seeding import seeded
 from cartpole_lessons.display import closing_beside_windows
 from cartpole_lessons.environment import make_env
@@ -41,13 +41,8 @@ class Video:
 
     def save(self, path: str | os.PathLike) -> Path:
         """Write the MP4 to `path`, whole or not at all; `RecordingError` names the folder where that fails."""
-        path = Path(path)
-        try:
-            with atomic_write(path) as file:
-                file.write(self.mp4)
-        except OSError as error:
-            raise _cannot_write(path.parent, error) from None
-        return path
+        write_file(path, self.mp4, "The film")
+        return Path(path)
 
     def to_html(self) -> str:
         """The film as HTML that needs no other file."""
@@ -72,11 +67,13 @@ class Video:
 class SideBySide:
     """Films next to each other in a notebook."""
 
-    videos: Sequence[Video]
+    videos: tuple[Video, ...]
 
     def _repr_mimebundle_(self, include: object = None, exclude: object = None) -> dict[str, str]:
-        posters = [_decode_png(video.poster) for video in self.videos]
-        height = min(len(poster) for poster in posters)
+        from PIL import Image
+
+        posters = [np.asarray(Image.open(io.BytesIO(video.poster)).convert("RGB")) for video in self.videos]
+        height = min(map(len, posters))
         joined = np.concatenate([poster[:height] for poster in posters], axis=1)
         return {
             "text/html": "".join(video.to_html() for video in self.videos),
@@ -131,75 +128,58 @@ def encode(frames: Iterable[np.ndarray], *, fps: float, label: str) -> Video:
         folder = tempfile.TemporaryDirectory(prefix="cartpole-lessons-")
     with folder:
         path = Path(folder.name) / "film.mp4"
-        with contextlib.closing(_mp4_writer(path, (width, height), fps)) as writer:
+        with _ffmpeg(path, (width, height), fps) as process:
             for frame in itertools.chain([first], frames):
                 picture = np.ascontiguousarray(frame[:height, :width])
                 if count & (count - 1) == 0:  # 0, 1, 2, 4, 8, ...
                     candidates[count] = picture
                 with _told_where_it_fails():
-                    writer.send(picture)
+                    process.stdin.write(picture)
                 count += 1
-        with _told_where_it_fails():
-            mp4 = path.read_bytes()
-            if not _is_whole(mp4):
-                raise OSError("ffmpeg wrote only a part of it")
+            with _told_where_it_fails():
+                process.stdin.close()
+                if process.wait() != 0:
+                    raise OSError("ffmpeg did not come to its end")
+                mp4 = path.read_bytes()
     # About a third of the way in, the pole has left its starting position and is still up.
     poster = candidates[max(number for number in candidates if number <= count // 3)]
     return Video(mp4, _encode_png(poster), count, fps, (width, height), label)
 
 
-def _mp4_writer(path: Path, size: tuple[int, int], fps: float) -> Generator[None, np.ndarray, None]:
-    """Takes frames by `send`, and writes them to `path` until it is closed."""
-    _check_ffmpeg()
-    import imageio_ffmpeg
-
-    options = ["-preset", "veryfast", "-crf", "28", "-movflags", "+faststart"]
-    # The course's films are small enough for one thread, and more of them would compete with the student's training.
-    options += ["-threads", "1"]
-    writer = imageio_ffmpeg.write_frames(
-        path,
-        size,
-        fps=fps,
-        codec="libx264",
-        pix_fmt_out="yuv420p",
-        quality=None,
-        macro_block_size=2,
-        ffmpeg_log_level="error",
-        output_params=options,
-    )
+@contextlib.contextmanager
+def _ffmpeg(path: Path, size: tuple[int, int], fps: float) -> Iterator[subprocess.Popen]:
+    """An ffmpeg that writes the frames from its stdin to `path`; whatever happens, it is not left behind."""
+    taken = ["-f", "rawvideo", "-pix_fmt", "rgb24", "-s", f"{size[0]}x{size[1]}", "-r", str(fps), "-i", "-"]
+    # The index comes first, for browsers. One thread is enough, and more of them would compete with the student's training.
+    given = ["-c:v", "libx264", "-pix_fmt", "yuv420p", "-preset", "veryfast", "-crf", "28", "-movflags", "+faststart", "-threads", "1"]
+    command = [_ffmpeg_program(), "-v", "error", "-xerror", *taken, *given, str(path)]
     with _told_where_it_fails():
-        writer.send(None)
-    return writer
+        # In a session of its own: Ctrl-C is ours to handle.
+        process = subprocess.Popen(command, stdin=subprocess.PIPE, stderr=subprocess.DEVNULL, start_new_session=True)
+    try:
+        yield process
+    finally:
+        process.kill()
+        process.wait()
+        with contextlib.suppress(OSError):  # a pipe that was broken before
+            process.stdin.close()
 
 
-def _check_ffmpeg() -> None:
-    """`MissingDependency` where there is no ffmpeg program; its message holds the command that installs one."""
+def _ffmpeg_program() -> str:
+    """Where ffmpeg is; `MissingDependency` where it is not, whose message holds the command that installs one."""
     try:
         import imageio_ffmpeg
 
-        program = imageio_ffmpeg.get_ffmpeg_exe()
+        program = shutil.which(imageio_ffmpeg.get_ffmpeg_exe())
     except ImportError:
         raise MissingDependency("Films are encoded by imageio-ffmpeg, which is not installed: run `pip install imageio-ffmpeg`.") from None
     except RuntimeError:
-        program = ""
-    if shutil.which(program) is None:
+        program = None
+    if program is None:
         raise MissingDependency(
             "imageio-ffmpeg finds no ffmpeg program: run `pip install --force-reinstall imageio-ffmpeg`, or `apt-get install -y ffmpeg`."
         )
-
-
-def _is_whole(mp4: bytes) -> bool:
-    """Whether the boxes of an MP4 file fill it to its end and the film's index (moov) is one of them.
-
-    imageio-ffmpeg does not pass ffmpeg's exit status on, and what is left of a film when the disk fills up is a file like any other.
-    Source: ISO/IEC 14496-12, section 4.2 (each box starts with its size, 4 bytes, and its name, 4 bytes).
-    """
-    position, names = 0, set()
-    while position + 8 <= len(mp4):
-        size, name = struct.unpack_from(">I4s", mp4, position)
-        names.add(name)
-        position += max(size, 8)
-    return position == len(mp4) and b"moov" in names
+    return program
 
 
 def _encode_png(image: np.ndarray) -> bytes:
@@ -211,15 +191,10 @@ def _encode_png(image: np.ndarray) -> bytes:
     return file.getvalue()
 
 
-def _decode_png(png: bytes) -> np.ndarray:
-    from PIL import Image
-
-    return np.asarray(Image.open(io.BytesIO(png)).convert("RGB"))
-
-
 def _cannot_write(folder: Path, error: OSError) -> RecordingError:
+    reason = error.strerror or in_short(error)
     return RecordingError(
-        f"The film cannot be written to {folder} ({error.strerror or in_short(error)}): free some space there, or choose a folder that you may write to."
+        f"The film cannot be written to {folder} ({reason}): free some space there, or choose a folder that you may write to."
     )
 
 
@@ -243,7 +218,7 @@ def record_training(env: gym.Env, folder: str | os.PathLike, *, every: int = 50)
         raise InvalidInput(
             f"record_training needs frames, but render_mode is {env.render_mode!r}: make the environment with make_env(..., render='rgb_array')."
         )
-    _check_ffmpeg()  # before moviepy, which looks for it too, and in other words
+    _ffmpeg_program()  # before moviepy, which looks for it too, and in other words
     try:
         import moviepy  # noqa: F401  (RecordVideo insists on it)
     except ImportError:

@@ -11,7 +11,6 @@ import signal
 import subprocess
 import sys
 import tracemalloc
-from html.parser import HTMLParser
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -80,14 +79,11 @@ def examples_of(help_text):
     return re.findall(r"^ +cartpole-lessons (.+?) *$", help_text, re.MULTILINE)
 
 
-def test_help_names_every_command_and_the_exit_codes(command):
+def test_help_names_every_command_and_the_exit_codes_and_the_readme_shows_no_other_examples(command):
     done = command("--help")
     assert done.code == 0
     assert [name for name in COMMANDS if not re.search(rf"\b{name}\b", done.out)] == []
     assert "0 solved" in done.out
-
-
-def test_the_readme_shows_commands_that_the_help_shows_too(command):
     shown = re.findall(r"^cartpole-lessons (.+?) *(?:#.*)?$", (ROOT / "README.md").read_text(encoding="utf-8"), re.MULTILINE)
     assert {line.split()[0] for line in shown} == set(COMMANDS)
     assert [line for line in shown if line not in examples_of(command(f"{line.split()[0]} --help").out)] == []
@@ -114,28 +110,25 @@ def test_examples_in_the_help_work_as_printed(command, no_screen, small_studies,
 
 @pytest.fixture
 def small_studies(monkeypatch, tmp_path):
-    """Studies train two lessons on two seeds for one step, here; the published results are those of such a study. Returns the folders they make."""
+    """Studies train one lesson on one seed for one step, here; the published results are those of such a study. Returns the folders they make."""
     folders = set()
 
     def small(names, seeds, *, folder, grid=None, workers=None, scheduler=None, retry_failed=False):
         folders.add(Path(folder).name)
-        rows = {name: (name, {"max_steps": 1}) for name in names[:2]}
-        return run_study(rows, seeds[:2], folder=folder, grid=grid, backend="sequential", progress=False)
+        rows = {name: (name, {"max_steps": 1}) for name in names[:1]}
+        return run_study(rows, seeds[:1], folder=folder, grid=grid, backend="sequential", progress=False)
 
     monkeypatch.setattr(study, "run_study", small)
     published = tmp_path.parent / f"{tmp_path.name}-published"
-    runs = run_study("hand_made", [0, 1], folder=published / "runs", backend="sequential", progress=False).runs
+    runs = run_study("hand_made", [0], folder=published / "runs", backend="sequential", progress=False).runs
     write_results(runs, published)
     monkeypatch.setattr(report, "RESULTS", published)
     return folders
 
 
-def test_the_program_is_installed_under_its_name():
+def test_the_program_is_installed_under_its_name_and_says_its_version(command):
     (entry,) = importlib.metadata.entry_points(group="console_scripts", name="cartpole-lessons")
     assert entry.load() is main
-
-
-def test_version_is_the_packages(command):
     assert command("--version").out == f"cartpole-lessons {__version__}\n"
 
 
@@ -146,7 +139,7 @@ def test_list_shows_every_lesson_in_the_order_of_the_course_and_answers_without_
     assert re.findall(r"^(\d\d)  (\w+) ", shown, re.MULTILINE) == [(lesson.number, name) for name, lesson in lessons().items()]
 
 
-@pytest.mark.parametrize("lesson", ["hand_made", "reinforce", "many_seeds"])
+@pytest.mark.parametrize("lesson", ["hand_made", "many_seeds"])
 def test_list_of_a_lesson_shows_what_each_setting_is_by_default_means_and_may_be(command, monkeypatch, lesson):
     monkeypatch.setenv("COLUMNS", "300")
     train = load_lesson(lesson).train
@@ -157,19 +150,19 @@ def test_list_of_a_lesson_shows_what_each_setting_is_by_default_means_and_may_be
         assert explained(train).get(name, "") in lines[name]
 
 
-@pytest.mark.parametrize("package", ["typer", "rich"])
-def test_without_typer_or_rich_it_says_what_to_install(tmp_path, package):
-    (tmp_path / f"{package}.py").write_text(f"raise ModuleNotFoundError('none', name={package!r})")
-    done = subprocess_of("list", path=tmp_path)
+@pytest.mark.parametrize(
+    ("package", "words", "named"),
+    [
+        ("typer", ["list"], ["`pip install typer rich`"]),
+        ("rich", ["list"], ["`pip install typer rich`"]),
+        ("torch", ["train", "ppo"], ["torch", "broken", "`cartpole-lessons doctor`"]),
+    ],
+)
+def test_a_package_that_does_not_load_is_named_with_the_command_that_helps(tmp_path, package, words, named):
+    (tmp_path / f"{package}.py").write_text(f"raise ImportError('broken', name={package!r})")
+    done = subprocess_of(*words, path=tmp_path, cwd=tmp_path)
     assert (done.returncode, done.stdout) == (1, "")
-    one_sentence(done.stderr.rstrip("\n"), "`pip install typer rich`")
-
-
-def test_a_package_that_does_not_load_is_a_case_for_the_doctor(tmp_path):
-    (tmp_path / "torch.py").write_text("raise ImportError('libtorch is broken', name='torch')")
-    done = subprocess_of("train", "ppo", path=tmp_path, cwd=tmp_path)
-    assert (done.returncode, done.stdout) == (1, "")
-    one_sentence(done.stderr.rstrip("\n"), "torch", "libtorch is broken", "`cartpole-lessons doctor`")
+    one_sentence(done.stderr.rstrip("\n"), *named)
 
 
 @pytest.mark.parametrize("line", ["bogus", "train", "train ppo --sed 3", "train ppo --seed x", "evaluate", "list pppo", "--versio"])
@@ -184,7 +177,8 @@ def test_wrong_use_ends_with_2(command, line):
         (["seed=3"], ["'seed'"]),  # it has an option of its own
         (["hidden"], ["name=value", "'hidden'"]),
         (["hidden="], ["name=value", "'hidden='"]),
-        (["hidden=3", "hidden=4"], ["hidden", "twice"]),
+        (["hidden=3", "hidden=4"], ["hidden", "one of them"]),
+        (["hidden=3,4"], ["hidden", "one of them"]),
         (["hidden=0"], ["hidden is a whole number from 1 to 2,048", "0"]),
     ],
 )
@@ -196,19 +190,18 @@ def test_wrong_settings_are_named_with_what_there_is(settings, named):
 
 def test_grids_list_values_and_repeat_what_is_a_list_itself():
     assert parse_grid(ppo.train, ["hidden=32,64", "clip=0.1", "clip=0.2"]) == {"hidden": [32, 64], "clip": [0.1, 0.2]}
-    assert parse_grid(hand_made.train, ["state_cost=1,1,1,1", "state_cost=2,1,1,1"]) == {"state_cost": [(1, 1, 1, 1), (2, 1, 1, 1)]}
+    assert parse_grid(hand_made.train, ["state_cost=1,1,1,1", "state_cost=2,1,1,1"])["state_cost"] == [(1, 1, 1, 1), (2, 1, 1, 1)]
 
 
 @pytest.mark.parametrize(
-    ("text", "seeds"), [("3", [0, 1, 2]), ("0-3", [0, 1, 2, 3]), ("7,", [7]), ("0-2, 42,1", [0, 1, 2, 42]), ("4294967295,", [2**32 - 1])]
+    ("text", "seeds"), [("3", [0, 1, 2]), ("0-3", [0, 1, 2, 3]), ("7,", [7]), ("0-2, 42,1", [0, 1, 2, 42])]
 )  # fmt: skip
 def test_seeds_are_a_number_or_ranges(text, seeds):
     assert parse_seeds(text) == seeds
 
 
 @pytest.mark.parametrize(
-    "text",
-    ["", "0", "x", "3-1", "-3", "1-", ",", "0-4294967296", "999999999", "1.5", "0-1e9", "0-999999999", "9" * 5_000, "0-60000,70000-130000"],
+    "text", ["", "0", "x", "3-1", "-3", "1-", ",", "999999999", "1.5", "0-1e9", "0-999999999", "9" * 5_000, "0-60000,70000-130000"]
 )
 def test_seeds_that_are_none_or_too_many_are_refused_before_memory_is_taken(text):
     tracemalloc.start()
@@ -221,30 +214,22 @@ def test_seeds_that_are_none_or_too_many_are_refused_before_memory_is_taken(text
     one_sentence(caught.value, "0-9,42", "100,000", repr(text)[:20])
 
 
-def closed_pipe(**options):
-    reader, writer = os.pipe()
-    os.close(reader)
-    return os.fdopen(writer, "w", **options)
-
-
-def full_device(**options):
-    return open("/dev/full", "w", **options)
-
-
 @pytest.mark.skipif(not os.path.exists("/dev/full"), reason="there is no device that is always full")
 @pytest.mark.parametrize("buffering", [-1, 1], ids=["at the end", "at the first line"])
-@pytest.mark.parametrize(
-    ("output", "stream", "code"), [(closed_pipe, "stdout", 0), (full_device, "stdout", 1), (closed_pipe, "stderr", 0), (full_device, "stderr", 0)]
-)  # fmt: skip
-def test_output_that_goes_away_costs_nothing_of_what_was_learned(command, monkeypatch, output, stream, code, buffering):
-    with output(buffering=buffering) as broken:
-        monkeypatch.setattr(sys, stream, broken)
-        done = command("train hand_made --save it.npz")
-    assert done.code == code
-    assert load_checkpoint("it.npz").mean_return == 500
-    if (output, stream) == (full_device, "stdout"):
-        one_sentence(done.err.splitlines()[-1], "cannot be written", "free some space")
-    assert "Traceback" not in done.err
+@pytest.mark.parametrize("stream", ["stdout", "stderr"])
+def test_output_that_goes_away_costs_nothing_of_what_was_learned(command, monkeypatch, stream, buffering):
+    reader, pipe = os.pipe()
+    os.close(reader)
+    for output, code in ((pipe, 0), ("/dev/full", int(stream == "stdout"))):
+        with open(output, "w", buffering=buffering) as broken, monkeypatch.context() as patch:
+            patch.setattr(sys, stream, broken)
+            done = command("train hand_made --save it.npz")
+        assert done.code == code
+        assert load_checkpoint("it.npz").mean_return == 500
+        assert "Traceback" not in done.err
+        if code:
+            one_sentence(done.err.splitlines()[-1], "cannot be written", "free some space")
+        Path("it.npz").unlink()
 
 
 def test_the_checkpoint_is_written_before_anything_is_printed(command, monkeypatch):
@@ -278,13 +263,14 @@ def test_exit_codes_and_sentences_are_right_where_nobody_listens(line, code, sai
     assert (done.returncode, done.stderr, done.stdout) == (code, said, "")
 
 
-def test_a_training_without_any_open_stream_writes_whole_files(tmp_path):
-    close = "exec <&- >&- 2>&-; exec " + shlex.join(
-        [sys.executable, "-m", "cartpole_lessons", "train", "hand_made", "--save", "it.npz", "--video", "it.mp4"]
-    )
-    assert subprocess.run(["bash", "-c", close], cwd=tmp_path, timeout=120).returncode == 0
-    assert load_checkpoint(tmp_path / "it.npz").lesson == "hand_made"
-    assert frames_of(tmp_path / "it.mp4") == 501
+def test_a_training_without_any_open_stream_or_under_another_code_page_writes_whole_files(tmp_path, monkeypatch):
+    words = ["train", "ppo", "--set", "max_steps=1", "--save", "модель.npz"]
+    close = "exec <&- >&- 2>&-; exec " + shlex.join([sys.executable, "-m", "cartpole_lessons", *words, "--video", "it.mp4"])
+    assert subprocess.run(["bash", "-c", close], cwd=tmp_path, timeout=120).returncode == 1  # not solved
+    assert load_checkpoint(tmp_path / "модель.npz").lesson == "ppo"
+    assert frames_of(tmp_path / "it.mp4") > 5
+    monkeypatch.setenv("PYTHONIOENCODING", "cp1252")
+    assert "checkpoint: ??????.npz" in subprocess_of(*words, cwd=tmp_path).stdout
 
 
 def test_train_shows_a_bar_and_ends_with_the_verdict_and_the_files(command, short_films):
@@ -297,21 +283,16 @@ def test_train_shows_a_bar_and_ends_with_the_verdict_and_the_files(command, shor
     assert frames_of("films/balanced.mp4") == 11
 
 
-def test_train_is_the_lessons_own_training_with_the_settings_given(command):
-    assert command("train ppo --seed 4 --set max_steps=300 --set hidden=8 --set env_id=CartPole-v0 --save a.npz").code in (0, 1)
-    result = ppo.train(seed=4, max_steps=300, hidden=8, env_id="CartPole-v0")
-    saved = load_checkpoint("a.npz")
-    assert (saved.lesson, saved.env_id, saved.seed, saved.hyperparameters) == ("ppo", "CartPole-v0", 4, result.hyperparameters)
-    assert saved.mean_return == result.evaluation.mean
-    assert all(weights.equal(saved.weights[name]) for name, weights in result.policy.state_dict().items())
-
-
-def test_a_training_that_is_not_solved_ends_with_1_and_keeps_its_policy(command):
-    done = command("train ppo --set max_steps=1")
+def test_train_is_the_lessons_own_training_with_the_settings_given_and_ends_with_1_where_it_is_not_solved(command):
+    done = command("train ppo --seed 4 --set max_steps=300 --set hidden=8 --set env_id=CartPole-v0")
     assert done.code == 1
     assert "not solved" in done.out.splitlines()[0]
-    assert done.out.splitlines()[-1] == "To see it: cartpole-lessons watch ppo-seed0.npz"
-    assert load_checkpoint("ppo-seed0.npz").mean_return < 475
+    assert done.out.splitlines()[-1] == "To see it: cartpole-lessons watch ppo-seed4.npz"
+    result = ppo.train(seed=4, max_steps=300, hidden=8, env_id="CartPole-v0")
+    saved = load_checkpoint("ppo-seed4.npz")
+    assert (saved.lesson, saved.env_id, saved.seed, saved.hyperparameters) == ("ppo", "CartPole-v0", 4, result.hyperparameters)
+    assert saved.mean_return == result.evaluation.mean < 195
+    assert all(weights.equal(saved.weights[name]) for name, weights in result.policy.state_dict().items())
 
 
 def test_a_name_that_nobody_chose_overwrites_nothing_and_a_chosen_one_does(command):
@@ -326,11 +307,8 @@ def test_a_name_that_nobody_chose_overwrites_nothing_and_a_chosen_one_does(comma
     ("line", "named"),
     [
         ("train pppo", ["'pppo'", "'ppo'"]),
-        ("train ppo --set hiden=3", ["'hiden'", "hidden"]),
         ("train ppo --seed -1", ["seed", "-1"]),
         ("train ppo --set env_id=CartPole-v9", ["CartPole-v9", "CartPole-v1"]),
-        ("train policy_gradient --set method=magic", ["'magic'", "'score_function'"]),
-        ("train ppo --set max_steps=0", ["max_steps", "0"]),
         ("train ppo --set hidden=-3", ["hidden is a whole number from 1 to 2,048", "-3"]),
         ("train hand_made --save x --video x", ["--video", "--save names it too"]),
         ("train hand_made --save x --video ../{here}/x", ["--video", "--save names it too"]),
@@ -351,41 +329,29 @@ def test_an_error_of_a_lesson_at_its_own_settings_is_not_hidden(command, monkeyp
     monkeypatch.setattr(ppo, "train", broken)
     with pytest.raises(RuntimeError, match="a bug of ours"):
         command("train ppo")
-    done = command("train ppo --set hidden=2")  # which settings go together nobody has tried
-    failed_with_one_sentence(done, 2, "ppo cannot be trained with hidden=2", "a bug of ours")
+    # Which settings go together nobody has tried.
+    failed_with_one_sentence(command("train ppo --set hidden=2"), 2, "ppo cannot be trained with hidden=2", "a bug of ours")
 
 
 @pytest.mark.parametrize("option", ["--save", "--video"])
 def test_a_place_that_cannot_be_written_is_refused_before_the_training(command, monkeypatch, unwritable, option):
     monkeypatch.setattr(hand_made, "train", lambda seed=0, progress=False: pytest.fail("trained"))
-    failed_with_one_sentence(command(f"train hand_made {option} {unwritable}/it"), 2, option, str(unwritable.parent), "another place")
     Path("folder").mkdir()
-    failed_with_one_sentence(command(f"train hand_made {option} folder"), 2, option, "it is a folder")
-    failed_with_one_sentence(command(f"train hand_made {option} {os.devnull}"), 2, option, "it is no file")
-
-
-@pytest.fixture
-def disk_fails(monkeypatch):
-    """`disk_fails(breaking)`: `breaking()` happens at the end of hand_made's next training."""
-
-    def at_the_end(breaking):
-        train = hand_made.train
-
-        def then_break(seed=0, *, progress=False):
-            result = train(seed, progress=progress)
-            breaking()
-            return result
-
-        monkeypatch.setattr(hand_made, "train", then_break)
-
-    return at_the_end
+    for place in (unwritable / "it", "folder", os.devnull):
+        failed_with_one_sentence(command(f"train hand_made {option} {place}"), 2, option, str(place), "another place")
 
 
 @pytest.mark.parametrize(("option", "name"), [("--save", "policy.npz"), ("--video", "film.mp4")])
-def test_what_was_learned_goes_elsewhere_when_its_place_breaks_meanwhile(command, disk_fails, short_films, option, name):
-    folder = Path("out")
-    folder.mkdir()
-    disk_fails(lambda: (folder.rmdir(), folder.touch()))
+def test_what_was_learned_goes_elsewhere_when_its_place_breaks_meanwhile(command, monkeypatch, short_films, option, name):
+    folder, train = Path("out"), hand_made.train
+
+    def train_and_break(seed=0, *, progress=False):
+        result = train(seed, progress=progress)
+        folder.rmdir()
+        folder.touch()
+        return result
+
+    monkeypatch.setattr(hand_made, "train", train_and_break)
     done = command(f"train hand_made {option} out/{name}")
     assert done.code == 1
     assert "perfect" in done.out
@@ -408,8 +374,7 @@ def test_a_disk_that_is_full_everywhere_is_said_after_the_verdict(command):
 def test_a_film_that_cannot_be_made_costs_nothing_of_what_was_learned(command, missing):
     missing("pygame")
     done = command("train hand_made --video film.mp4")
-    assert done.code == 1
-    assert load_checkpoint("hand_made-seed0.npz").mean_return == 500
+    assert (done.code, load_checkpoint("hand_made-seed0.npz").mean_return) == (1, 500)
     one_sentence(done.err.splitlines()[-1], "pip install pygame-ce")
     assert not Path("film.mp4").exists()
 
@@ -463,15 +428,11 @@ def test_watch_films_where_no_window_can_open(command, no_screen):
     assert Path("clumsy.mp4").read_bytes() == Path("clumsy-2.mp4").read_bytes()
 
 
-def test_watch_refuses_a_place_that_cannot_be_written(command, unwritable):
+def test_watch_refuses_a_place_that_cannot_be_written_and_ends_with_1_when_the_film_fails(command, unwritable, missing):
     command("train hand_made --save it.npz")
     failed_with_one_sentence(command(f"watch it.npz --video {unwritable}/film.mp4"), 2, "--video")
     failed_with_one_sentence(command("watch it.npz --video it.npz"), 2, "--video", "checkpoint")
     assert load_checkpoint("it.npz").lesson == "hand_made"
-
-
-def test_watch_ends_with_1_when_the_film_fails(command, missing):
-    command("train hand_made --save it.npz")
     missing("pygame")
     failed_with_one_sentence(command("watch it.npz --video film.mp4"), 1, "pip install pygame-ce")
 
@@ -484,33 +445,19 @@ def test_watch_opens_a_window_and_its_close_button_ends_it(command, monkeypatch)
     seen = []
 
     def fall(policy, observations, deterministic=True):
-        if len(seen) == 3 and closing:
+        seen.append((pygame.display.get_driver(), pygame.display.get_surface().get_size()))
+        if len(seen) == closes_after:
             pygame.event.post(pygame.event.Event(pygame.QUIT))
-        seen.append((pygame.display.get_driver(), pygame.display.get_surface() is not None and pygame.display.get_surface().get_size()))
         return np.array([1])
 
     monkeypatch.setattr(hand_made.LinearPolicy, "act", fall)
     with virtual_display():
-        closing = False
-        done = command("watch it.npz")
-        assert done.code == 0
+        closes_after = None
+        assert command("watch it.npz").out == f"hand_made, trained with seed 0: {len(seen)} steps\n"
         assert set(seen) == {("x11", (600, 400))}
-        assert done.out == f"hand_made, trained with seed 0: {len(seen)} steps\n"
         assert len(seen) > 5
-        seen.clear()
-        closing = True
+        closes_after = len(seen) + 4
         assert command("watch it.npz").out.endswith(": 4 steps\n")
-
-
-@pytest.mark.skipif(sys.platform != "linux", reason="displays are named by DISPLAY on Linux alone")
-def test_watch_films_where_the_display_that_is_named_does_not_answer(tmp_path, monkeypatch):
-    ppo.train(max_steps=1).save(tmp_path / "it.npz")
-    monkeypatch.setenv("DISPLAY", ":987")
-    for variable in ("WAYLAND_DISPLAY", "SDL_VIDEODRIVER"):
-        monkeypatch.delenv(variable, raising=False)
-    done = subprocess_of("watch", "it.npz", cwd=tmp_path)
-    assert (done.returncode, done.stdout.splitlines()[-1]) == (0, "film: it.mp4"), done.stderr
-    assert "Traceback" not in done.stderr
 
 
 @pytest.fixture
@@ -536,25 +483,21 @@ def test_study_passes_workers_and_scheduler_on(command, monkeypatch):
     asked = {}
 
     def remember(names, seeds, **keywords):
-        asked.update(names=names, seeds=seeds, **keywords)
+        asked.update(keywords, names=names, seeds=seeds)
         raise StudyError("No scheduler answers.")
 
     monkeypatch.setattr(study, "run_study", remember)
     failed_with_one_sentence(command("study --seeds 2 --workers 3 --scheduler tcp://localhost:1"), 1, "No scheduler")
-    assert asked == {
-        "names": list(lessons()), "seeds": [0, 1], "folder": Path("study"), "grid": {}, "workers": 3, "scheduler": "tcp://localhost:1",
-        "retry_failed": False,
-    }  # fmt: skip
+    assert (asked["names"], asked["seeds"]) == (list(lessons()), [0, 1])
+    assert (asked["workers"], asked["scheduler"], asked["folder"]) == (3, "tcp://localhost:1", Path("study"))
 
 
-def test_a_study_with_a_training_that_raised_ends_with_1(command, sequential):
+def test_a_study_with_a_training_that_raised_or_that_was_stopped_ends_with_1(command, sequential, monkeypatch):
     done = command("study hand_made --seeds 1 --set state_cost=0,0,0,0")
     assert done.code == 1
     assert re.search(r"^failed: hand_made state_cost=.*, seed 0: .*InvalidInput", done.out, re.MULTILINE)
     assert "1 run in study, 1 of them failed" in done.out
 
-
-def test_ctrl_c_in_a_study_ends_with_1(command, monkeypatch):
     def stopped(*args, **keywords):
         raise KeyboardInterrupt
 
@@ -565,7 +508,7 @@ def test_ctrl_c_in_a_study_ends_with_1(command, monkeypatch):
 @pytest.mark.parametrize(
     ("line", "named"),
     [
-        ("study ppo pppo", ["'pppo'", "'ppo'"]),
+        ("study ppo pppo --set hidden=3", ["'pppo'", "'ppo'"]),
         ("study ppo --set hiden=3", ["'hiden'"]),
         ("study ppo --seeds 3-1", ["'3-1'"]),
         ("study hand_made --workers 0", ["workers"]),
@@ -576,57 +519,38 @@ def test_a_study_that_cannot_be_run_is_refused_in_one_sentence(command, line, na
     assert list(Path().iterdir()) == []
 
 
-class References(HTMLParser):
-    """Every address that a page refers to, and the page's text."""
-
-    def __init__(self, page):
-        super().__init__()
-        self.addresses, self.words, self.tags = [], [], []
-        self.feed(page)
-
-    def handle_starttag(self, tag, attributes):
-        self.tags.append(tag)
-        self.addresses += [value for name, value in attributes if name in ("src", "href", "poster", "data", "srcset", "action")]
-
-    def handle_data(self, data):
-        self.words.append(data)
-
-    @property
-    def text(self):
-        return " ".join(self.words)
-
-
 def test_a_report_is_one_page_with_tables_curves_and_films(command, sequential, short_films):
     command("study hand_made --seeds 2 --folder s")
     command("study augmented_random_search --seeds 2 --folder s")
     done = command("report s --output page.html")
     assert (done.code, done.out) == (0, "report: page.html\n")
     page = Path("page.html").read_text(encoding="utf-8")
-    assert "http" not in page
-    assert "@import" not in page
-    found = References(page)
-    assert found.addresses
-    assert [address for address in found.addresses if not address.startswith("data:")] == []
-    assert (found.tags.count("video"), found.tags.count("img"), found.tags.count("script")) == (2, 1, 0)
+    assert [word for word in ("http", "@import", "<script", "srcset") if word in page] == []
+    assert set(re.findall(r'\b(?:src|href|poster|data)="(.{5})', page)) == {"data:"}
+    assert (page.count("<video"), page.count("<img")) == (2, 1)
     for summary in study.read_study("s").summary().values():
-        assert summary["row"] in found.text
-        assert f"{summary['env_steps']['median']:,.0f}" in found.text
-    assert "4 trainings: 2 rows, seeds 0-1." in found.text
+        assert f">{summary['row']}<" in page
+        assert f"{summary['env_steps']['median']:,.0f}" in page
+    assert "4 trainings: 2 rows, seeds 0-1." in page
 
 
 def test_a_report_shows_failures_and_lets_no_text_become_markup(command):
     run_study({"<b>bold</b>": ("hand_made", {"state_cost": (0, 0, 0, 0)})}, [0, 3], folder="a&b", backend="sequential", progress=False)
     assert command("report 'a&b' --no-films").code == 0
     page = Path("report.html").read_text(encoding="utf-8")
-    found = References(page)
     assert "<b>bold</b>" not in page
-    assert "<b>bold</b>" in found.text
-    assert "InvalidInput" in found.text
-    assert "seeds 0, 3." in found.text
+    assert "&lt;b&gt;bold&lt;/b&gt;" in page
+    assert "InvalidInput" in page
+    assert "seeds 0, 3." in page
 
 
-def test_a_report_without_films_trains_nothing(command, sequential, monkeypatch):
+def test_a_report_without_films_trains_nothing_and_a_film_that_cannot_be_made_leaves_its_reason(command, sequential, monkeypatch, missing):
     command("study hand_made --seeds 1 --folder s")
+    missing("pygame")
+    assert command("report s").code == 0
+    page = Path("report.html").read_text(encoding="utf-8")
+    assert "hand_made: no film. " in page
+    assert "pip install pygame-ce" in page
     monkeypatch.setattr(hand_made, "train", lambda **keywords: pytest.fail("trained"))
     assert command("report s --no-films").code == 0
     page = Path("report.html").read_text(encoding="utf-8")
@@ -634,21 +558,9 @@ def test_a_report_without_films_trains_nothing(command, sequential, monkeypatch)
     assert "no evaluations from during the training" in page
 
 
-def test_a_film_that_cannot_be_made_leaves_its_reason_on_the_page(command, sequential, missing):
-    command("study hand_made --seeds 1 --folder s")
-    missing("pygame")
-    assert command("report s").code == 0
-    page = Path("report.html").read_text(encoding="utf-8")
-    assert "hand_made: no film. " in page
-    assert "pip install pygame-ce" in page
-
-
 def test_the_run_that_is_filmed_is_the_one_in_the_middle():
-    def runs(name, values, **same):
-        return [{"status": "ok", name: value, **same} for value in values]
-
-    unsolved = runs("mean_return", [30.0, 10.0, 20.0], solved=False)
-    solved = runs("env_steps", [900, 100, 500, 300, 700], solved=True)
+    unsolved = [{"status": "ok", "solved": False, "mean_return": value} for value in (30.0, 10.0, 20.0)]
+    solved = [{"status": "ok", "solved": True, "env_steps": value} for value in (900, 100, 500, 300, 700)]
     assert report.typical([*unsolved, *solved])["env_steps"] == 500
     assert report.typical(unsolved)["mean_return"] == 20
     assert report.typical([{"status": "failed"}]) is None

@@ -1,6 +1,5 @@
 """The doctor on machines that are really broken: environments made for a test, where it says what is wrong and its commands mend it."""
 
-import importlib
 import importlib.metadata
 import io
 import json
@@ -14,10 +13,11 @@ import sysconfig
 import tomllib
 import venv
 from pathlib import Path
+from types import SimpleNamespace
 
 import packaging
 import pytest
-from conftest import printed
+from conftest import full_disk
 from packaging.requirements import Requirement
 
 import cartpole_lessons
@@ -25,6 +25,7 @@ from cartpole_lessons.doctor import diagnosis, questions
 from cartpole_lessons.doctor.diagnosis import Diagnosis, Finding
 
 ROOT = Path(__file__).resolve().parent.parent
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="broken by means that Linux has")
 
 # As a cell or a script would: it looks into the current folder first, though not for what is ours here.
@@ -50,18 +51,18 @@ class Machine:
         self.python = folder / "venv" / "bin" / "python"
         (self.site,) = (folder / "venv" / "lib").glob("python*/site-packages")
 
-    def course(self, *requirements, real=False, python=">=3.11"):
+    def course(self, *requirements, real=False):
         """The course is installed and has these requirements; real: after its own, it has the packages of the Python that runs the tests."""
         places = [str(ROOT), *[sysconfig.get_path("purelib")] * real]
         (self.site / "course.pth").write_text("\n".join(places))
-        return self.install("cartpole-lessons", "0.1.0", requirements=requirements, python=python)
+        return self.install("cartpole-lessons", "0.1.0", requirements=requirements)
 
-    def install(self, name, version, source="", *, site=None, requirements=(), python=">=3"):
+    def install(self, name, version, source="", *, site=None, requirements=()):
         """A package of one module, which holds `source`."""
         site = site or self.site
         info = site / f"{name.replace('-', '_')}-{version}.dist-info"
         info.mkdir(parents=True)
-        fields = ["Metadata-Version: 2.1", f"Name: {name}", f"Version: {version}", f"Requires-Python: {python}"]
+        fields = ["Metadata-Version: 2.1", f"Name: {name}", f"Version: {version}"]
         (info / "METADATA").write_text("\n".join([*fields, *(f"Requires-Dist: {text}" for text in requirements)]) + "\n")
         if name != "cartpole-lessons":
             (site / f"{name.replace('-ce', '').replace('-', '_')}.py").write_text(source)
@@ -111,73 +112,58 @@ def test_the_machine_that_runs_these_tests_is_ready_and_loads_each_core_package(
     machine.python = sys.executable
     found = machine.doctor()
     assert [finding for finding in found.values() if finding.severity == "problem"] == []
-    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
-    core = [Requirement(text).name for text in project["dependencies"]]
-    assert [name for name in core if f"{name} " not in found["core packages"].found] == []
-    assert "the core packages load" in found["imports"].found
+    assert [
+        name for name in (Requirement(text).name for text in PROJECT["dependencies"]) if f"{name} " not in found["core packages"].found
+    ] == []
+    assert found["imports"].found == "the core packages load"
 
 
 def test_pyprojects_conditions_are_those_that_the_doctor_reads():
-    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
-    assert project["requires-python"] == diagnosis.OLDEST
-    every = [*project["dependencies"], *(text for texts in project["optional-dependencies"].values() for text in texts)]
-    assert [text for text in every if ";" in text] == []
-    assert {"", *project["optional-dependencies"]} == {*diagnosis.EXTRAS, "dev", "compare", "all"}
+    assert PROJECT["requires-python"] == ">=" + ".".join(map(str, diagnosis.OLDEST))
+    assert {"", *PROJECT["optional-dependencies"]} == {*diagnosis.EXTRAS, "dev", "compare", "all"}
+    assert ";" not in str([PROJECT["dependencies"], PROJECT["optional-dependencies"]])
 
 
-@pytest.mark.parametrize(("name", "is_folder"), [("gymnasium", False), ("torch", False), ("matplotlib", True), ("pygame", False)])
-def test_a_students_file_named_like_a_library_is_named_never_run_and_can_be_renamed(machine, name, is_folder):
-    package = "pygame-ce" if name == "pygame" else name
-    machine.course(package).install(package, "1.0")
+@pytest.mark.parametrize(("name", "is_folder"), [("gymnasium", False), ("matplotlib", True), ("random", False), ("email", False)])
+def test_a_students_file_named_like_a_module_is_named_never_run_and_can_be_renamed(machine, name, is_folder):
+    library = "gymnasium" if name in sys.stdlib_module_names else name
+    machine.course(library).install(library, "1.0", "" if library == name else f"import {name}")
     file = machine.work / (name if is_folder else f"{name}.py")
     if is_folder:
         file.mkdir()
     (file / "__init__.py" if is_folder else file).write_text("raise SystemExit('my exercise')")
     finding = machine.doctor()[file.name]
     assert finding.severity == "problem"
-    assert f"{file} is taken for the library {name}: rename it" in finding.found
-    assert machine.run(["-m", "cartpole_lessons", "doctor"]).returncode == 1
-    again = machine.doctor(finding.remedy)
-    assert file.name not in again
+    assert f"{file} is taken for the module {name}: rename it" in finding.found
+    assert file.name not in machine.doctor(finding.remedy)
     assert (machine.work / f"my_{file.name}").exists()
 
 
-@pytest.mark.parametrize("name", ["random", "json", "inspect", "email"])
-def test_a_students_file_named_like_a_module_of_pythons_own_is_named(machine, name):
-    machine.course("gymnasium").install("gymnasium", "1.1", f"import {name}")
-    (machine.work / f"{name}.py").write_text("raise SystemExit('my exercise')")
-    finding = machine.doctor()[f"{name}.py"]
-    assert finding.severity == "problem"
-    assert f"is taken for Python's own module {name}" in finding.found
-
-
-def test_names_that_nothing_of_the_course_loads_are_the_students(machine):
+def test_names_that_nothing_of_the_course_loads_are_the_students_and_looking_leaves_nothing_behind(machine):
     machine.course("gymnasium").install("gymnasium", "1.1")
-    for name in ("test", "utils", "agent", "statistics"):
-        (machine.work / f"{name}.py").touch()
+    names = {"test.py", "utils.py", "agent.py", "statistics.py"}
+    for name in names:
+        (machine.work / name).touch()
     (machine.work / "gymnasium").mkdir()  # holds films, say: without an __init__.py it hides nothing
     found = machine.doctor()
-    assert not {"test.py", "utils.py", "agent.py", "statistics.py", "gymnasium"} & set(found)
+    assert not {"gymnasium", *names} & set(found)
     assert found["imports"].severity == "ok"
+    assert {path.name for path in machine.work.iterdir()} == {"gymnasium", *names}
 
 
-def test_a_students_file_on_pythonpath_is_named(machine, tmp_path):
-    machine.course("gymnasium").install("gymnasium", "1.1")
-    (tmp_path / "gymnasium.py").touch()
-    finding = machine.doctor(PYTHONPATH=tmp_path)["gymnasium.py"]
-    assert finding.severity == "problem"
-    assert str(tmp_path / "gymnasium.py") in finding.found
-
-
-def test_packages_that_pythonpath_brings_in_are_mended_by_taking_it_away(machine, tmp_path):
-    machine.course("numpy>=1.26").install("numpy", "2.0").install("numpy", "1.20", "raise ImportError('torn')", site=tmp_path)
-    shutil.copytree(Path(packaging.__file__).parent, machine.site / "packaging")
-    found = machine.doctor(PYTHONPATH=tmp_path)
-    assert (found["two copies"].severity, found["two copies"].remedy) == ("note", "unset PYTHONPATH")
+def test_what_pythonpath_puts_before_a_library_is_named(machine, tmp_path):
+    machine.course("gymnasium", "numpy>=1.26").install("gymnasium", "1.1").install("numpy", "2.0")
+    machine.install("numpy", "1.20", "raise ImportError('torn')", site=tmp_path)
+    other = tmp_path / "exercises"
+    other.mkdir()
+    (other / "gymnasium.py").touch()
+    found = machine.doctor(PYTHONPATH=f"{tmp_path}{os.pathsep}{other}")
+    assert found["gymnasium.py"].severity == "problem"
+    assert str(other / "gymnasium.py") in found["gymnasium.py"].found
+    assert found["two copies"].severity == "note"
+    assert found["two copies"].remedy == found["import numpy"].remedy == "unset PYTHONPATH"
     assert str(tmp_path) in found["two copies"].found
-    for what in ("numpy", "import numpy"):
-        assert (found[what].severity, found[what].remedy) == ("problem", "unset PYTHONPATH")
-    again = machine.doctor("unset PYTHONPATH", PYTHONPATH=tmp_path)
+    again = machine.doctor(found["two copies"].remedy, PYTHONPATH=tmp_path)
     assert "two copies" not in again
     assert again["imports"].severity == "ok"
 
@@ -186,38 +172,29 @@ def test_packages_of_the_users_that_hide_those_of_the_environment_are_a_note(mon
     (tmp_path / "tqdm.py").touch()
     monkeypatch.syspath_prepend(tmp_path)
     monkeypatch.setattr("site.USER_SITE", str(tmp_path))
-    monkeypatch.setattr(diagnosis, "load", lambda modules: {"broken": {}, "loaded": [], "backend_error": "", "gpu": ""})
+    monkeypatch.setattr(diagnosis, "load", lambda modules: {"broken": {}, "loaded": [], "backend_error": ""})
     (finding,) = [finding for finding in diagnosis.libraries([]) if finding.what == "two copies"]
     assert (finding.severity, finding.remedy) == ("note", "export PYTHONNOUSERSITE=1")
     assert "tqdm" in finding.found
 
 
-def test_a_backend_that_is_not_there_is_a_matter_of_mplbackend(machine):
+def test_a_backend_that_is_not_there_is_overruled(machine):
     machine.course("matplotlib", real=True)
-    for backend in ("no_such_backend", "module://does_not_exist"):
-        finding = machine.doctor(MPLBACKEND=backend)["plots"]
-        assert (finding.severity, finding.remedy) == ("problem", "unset MPLBACKEND")
-        assert f"MPLBACKEND is {backend}" in finding.found
-    again = machine.doctor(finding.remedy, MPLBACKEND=backend)
-    assert "plots" not in again
-    assert again["imports"].severity == "ok"
-
-
-def test_a_backend_in_matplotlibrc_that_is_not_there_is_overruled(machine):
-    machine.course("matplotlib", real=True)
+    finding = machine.doctor(MPLBACKEND="no_such_backend")["plots"]
+    assert (finding.severity, finding.remedy) == ("problem", "unset MPLBACKEND")
+    assert "no_such_backend" in finding.found
     (machine.work / "matplotlibrc").write_text("backend: module://does_not_exist")
-    finding = machine.doctor()["plots"]
-    assert (finding.severity, finding.remedy) == ("problem", "export MPLBACKEND=agg")
+    assert machine.doctor()["plots"].remedy == "export MPLBACKEND=agg"
 
 
-def test_a_python_that_is_too_old_or_newer_than_any_that_was_tested(machine, monkeypatch):
-    finding = machine.course("packaging", real=True, python=">=3.99").doctor()["Python"]
-    assert (finding.severity, finding.remedy) == ("problem", "python3.13 -m venv .venv")
-    assert ">=3.99" in finding.found
+def test_a_python_that_is_too_old_or_newer_than_any_that_was_tested(monkeypatch):
     monkeypatch.setattr(diagnosis, "NEWEST_TESTED", (3, 10))
-    finding = next(diagnosis.packages())
-    assert finding.severity == "note"
-    assert "tested up to 3.10" in finding.found
+    newer = next(diagnosis.packages())
+    monkeypatch.setattr(diagnosis, "OLDEST", (3, 99))
+    older = next(diagnosis.packages())
+    assert (newer.severity, older.severity) == ("note", "problem")
+    assert older.remedy == "python3.10 -m venv .venv"
+    assert "tested on 3.99 to 3.10" in older.found
 
 
 @pytest.mark.parametrize("version", ["3.10", "3.12", "3.13"])
@@ -226,12 +203,12 @@ def test_it_runs_on_the_pythons_that_students_have(machine, version):
     if python is None or subprocess.run([python, "-c", ""], capture_output=True).returncode:
         pytest.skip(f"there is no Python {version} here")
     machine.python = python
-    found = machine.doctor(PYTHONPATH=ROOT)
-    assert found["Python"].severity == ("problem" if version == "3.10" else "ok")
+    assert machine.doctor(PYTHONPATH=ROOT)["Python"].severity == ("problem" if version == "3.10" else "ok")
 
 
 def test_packages_that_are_missing_or_too_old_have_the_command_that_brings_them(machine):
     machine.course("numpy>=1.26", "torch>=2.6", 'moviepy>=1.0.3; extra == "video"').install("numpy", "1.20")
+    assert "numpy 1.20" in machine.doctor()["core packages"].found  # without `packaging` nothing can tell
     shutil.copytree(Path(packaging.__file__).parent, machine.site / "packaging")
     found = machine.doctor()
     pip = f"{machine.python} -m ensurepip && {machine.python} -m pip install"
@@ -241,98 +218,64 @@ def test_packages_that_are_missing_or_too_old_have_the_command_that_brings_them(
     assert (video.severity, video.remedy) == ("note", f'{pip} "moviepy>=1.0.3"')
 
 
-def test_where_nothing_can_compare_versions_none_is_called_wrong(machine):
-    machine.course("numpy>=1.26").install("numpy", "1.20")
-    assert "numpy 1.20" in machine.doctor()["core packages"].found
-
-
 def test_a_course_that_is_not_installed_is_installed_from_its_folder(machine):
     (machine.site / "course.pth").write_text(str(ROOT))
-    finding = machine.doctor()["packages"]
-    assert finding.severity == "problem"
-    assert finding.remedy.endswith(f"{machine.python} -m pip install -e {shlex.quote(str(ROOT))}")
+    assert machine.doctor()["packages"].remedy.endswith(f"{machine.python} -m pip install -e {shlex.quote(str(ROOT))}")
 
 
 def test_libraries_that_do_not_load_or_crash_are_told_apart_and_take_nothing_down(machine):
-    machine.course("numpy>=1", "tqdm", "torch>=2")
-    machine.install("numpy", "1.26", "raise ImportError('libblas.so is missing')").install(
-        "tqdm", "4", "import os; os.kill(os.getpid(), 9)"
-    )
-    machine.install("torch", "2.6", "class cuda: is_available, get_device_name = lambda: True, lambda: 'NVIDIA H200'")
+    machine.course("numpy>=1", "tqdm").install("numpy", "1.26", "raise ImportError('libblas.so is missing')")
+    machine.install("tqdm", "4", "import os; os.kill(os.getpid(), 9)")
     found = machine.doctor()
     assert {what for what in found if what.startswith("import")} == {"import numpy", "import tqdm"}
     assert "libblas.so is missing" in found["import numpy"].found
     assert "Python itself ended" in found["import tqdm"].found
     assert found["import numpy"].remedy.endswith('-m pip install --force-reinstall --no-deps "numpy>=1"')
-    for name in ("numpy", "tqdm"):
-        (machine.site / f"{name}.py").write_text("")
-    assert "GPU: NVIDIA H200" in machine.doctor()["imports"].found
 
 
-def test_pygame_is_there_once(machine):
-    machine.course("pip", 'pygame-ce>=2; extra == "render"').install("pip", "24")
-    assert machine.doctor()["pygame"].severity == "note"
+def test_pygame_is_there_once_and_gym_beside_gymnasium_is_a_note(machine):
+    machine.course("pip", 'pygame-ce>=2; extra == "render"').install("pip", "24").install("gym", "0.26.2")
+    found = machine.doctor()
+    assert (found["pygame"].severity, found["old gym"].severity) == ("note", "note")
+    assert found["old gym"].remedy.endswith("-m pip uninstall -y gym")
     machine.install("pygame", "2.6.1")
     assert "pygame" not in machine.doctor()  # serves as well, as on Colab
-    machine.install("pygame-ce", "2.5.8")
+    machine.install("pygame-ce", "2.5.8", "raise ImportError('libSDL2 is missing')")
     finding = machine.doctor()["pygame"]
     assert finding.severity == "problem"
     assert finding.remedy == f"{machine.python} -m pip uninstall -y pygame pygame-ce && {machine.python} -m pip install pygame-ce"
-    (machine.site / "pygame.py").write_text("raise ImportError('libSDL2 is missing')")
     shutil.rmtree(machine.site / "pygame-2.6.1.dist-info")
-    finding = machine.doctor()["pygame"]
-    assert finding.severity == "problem"
-    assert "libSDL2 is missing" in finding.found
+    assert "libSDL2 is missing" in machine.doctor()["pygame"].found
 
 
-def test_old_gym_is_a_note_until_it_is_imported(machine):
-    assert "old gym" not in machine.course().doctor()
-    machine.install("gym", "0.26.2")
-    finding = machine.doctor()["old gym"]
-    assert finding.severity == "note"
-    assert finding.remedy.endswith("-m pip uninstall -y gym")
-    finding = machine.doctor(before="import gym")["old gym"]
-    assert finding.severity == "problem"
-    assert "`import gymnasium as gym`" in finding.found
-
-
-def test_a_display_that_is_named_but_does_not_answer_is_no_display(machine):
-    machine.course("pyvirtualdisplay").install("pyvirtualdisplay", "3")
-    machine.program("Xvfb", "exit 0")
-    path = f"{machine.folder / 'bin'}{os.pathsep}{os.environ['PATH']}"
-    finding = machine.doctor(DISPLAY=":987", PATH=path)["display"]
+def test_a_display_that_is_named_but_does_not_answer_is_no_display_and_xvfb_makes_one(machine, no_screen):
+    machine.course()
+    path = f"{machine.folder / 'bin'}{os.pathsep}/usr/nowhere"
+    finding = machine.doctor(DISPLAY=":987")["display"]
     assert (finding.severity, finding.remedy) == ("note", "unset DISPLAY")
     assert "DISPLAY is :987, but nothing answers there" in finding.found
-    assert machine.doctor(finding.remedy, DISPLAY=":987", PATH=path)["display"].severity == "ok"
-
-
-@pytest.mark.parametrize(
-    ("manager", "command"),
-    [("dnf", "dnf install -y xorg-x11-server-Xvfb"), ("pacman", "pacman -S xorg-server-xvfb"), ("apk", "apk add xvfb"), (None, "apt-get install -y xvfb")],
-)  # fmt: skip
-def test_each_system_gets_the_command_of_its_own_package_manager(machine, monkeypatch, manager, command):
-    machine.course("pyvirtualdisplay").install("pyvirtualdisplay", "3")
-    for name in filter(None, [manager, "env"]):
-        machine.program(name, "exit 0")
-    shell = f"export PATH={machine.folder / 'bin'}"
-    assert machine.doctor(shell)["display"].remedy == command
+    machine.program("env", "exit 0")
+    finding = machine.doctor(f"export PATH={path}")["display"]
+    assert (finding.severity, finding.remedy) == ("note", "apt-get install -y xvfb")
     machine.program("sudo", "exit 0")
-    assert machine.doctor(shell, before="import os; os.geteuid = lambda: 1000")["display"].remedy == f"sudo {command}"
+    assert machine.doctor(f"export PATH={path}")["display"].remedy == "sudo apt-get install -y xvfb"
+    machine.program("Xvfb", "exit 0")
+    assert machine.doctor(f"export PATH={path}")["display"].severity == "ok"
 
 
-def test_an_ffmpeg_that_is_missing_does_not_run_or_cannot_encode_is_told(machine):
-    machine.course(real=True)
-    assert machine.doctor()["ffmpeg"].severity == "ok"
-    finding = machine.doctor(IMAGEIO_FFMPEG_EXE="/bin/false")["ffmpeg"]
-    assert finding.severity == "problem"
-    assert "/bin/false" in finding.found
-    assert machine.doctor(finding.remedy, IMAGEIO_FFMPEG_EXE="/bin/false")["ffmpeg"].severity == "ok"
-    poor = machine.program("ffmpeg", "echo 'ffmpeg version 6.0 Copyright'")
-    finding = machine.doctor(IMAGEIO_FFMPEG_EXE=poor)["ffmpeg"]
-    assert finding.severity == "problem"
-    assert "cannot encode H.264" in finding.found
-    (machine.site / "imageio_ffmpeg.py").write_text("raise ModuleNotFoundError(name='imageio_ffmpeg')")
-    assert machine.doctor()["ffmpeg"].remedy.endswith("-m pip install imageio-ffmpeg")
+def test_an_ffmpeg_that_is_missing_does_not_run_or_cannot_encode_is_told(monkeypatch, missing):
+    def found():
+        (finding,) = diagnosis.films()
+        return finding
+
+    assert found().severity == "ok"
+    monkeypatch.setenv("IMAGEIO_FFMPEG_EXE", "/nowhere/ffmpeg")
+    assert (found().severity, found().remedy) == ("problem", "unset IMAGEIO_FFMPEG_EXE")
+    assert "/nowhere/ffmpeg does not run" in found().found
+    monkeypatch.setenv("IMAGEIO_FFMPEG_EXE", "/bin/true")
+    assert "/bin/true cannot encode H.264" in found().found
+    missing("imageio_ffmpeg")
+    assert found().remedy.endswith("-m pip install imageio-ffmpeg")
 
 
 @pytest.mark.parametrize(
@@ -345,58 +288,26 @@ def test_a_folder_that_cannot_be_written_is_mended(machine, what, shell):
     assert machine.doctor(f"{shell}\n{finding.remedy}")[what].severity == "ok"
 
 
-def test_folders_where_no_file_can_grow_are_told(machine):
-    found = machine.course().doctor("ulimit -S -f 0")
-    assert {found[f"{what} folder"].severity for what in ("current", "home", "temporary")} == {"problem"}
-
-
-def test_a_disk_that_is_full_is_told(machine, tmp_path):
-    disk = tmp_path / "disk"
-    disk.mkdir()
-    if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", str(disk)], capture_output=True).returncode:
-        pytest.skip("nothing can be mounted here")
-    try:
-        machine.course().work = disk
-        finding = machine.doctor()["current folder"]
+def test_a_disk_that_is_full_or_nearly_is_told(monkeypatch):
+    with full_disk(0):
+        assert {finding.severity for finding in diagnosis.folders()} == {"problem"}
+    monkeypatch.setattr("shutil.disk_usage", lambda folder: SimpleNamespace(free=2**20))
+    for finding in diagnosis.folders():
         assert finding.severity == "problem"
         assert "1 MB free" in finding.found
-        subprocess.run(["dd", "if=/dev/zero", f"of={disk / 'filler'}"], capture_output=True)
-        assert "No space left" in machine.doctor()["current folder"].found
-    finally:
-        subprocess.run(["umount", str(disk)], check=True)
 
 
-@pytest.mark.parametrize(("limit", "severity"), [(2**30, "problem"), (3 * 2**30, "note")])
-def test_a_limit_on_addresses_is_lifted(machine, limit, severity):
-    shell = f"ulimit -S -v {limit // 1024}"
-    finding = machine.course().doctor(shell)["memory"]
-    assert (finding.severity, finding.remedy) == (severity, "ulimit -v unlimited")
-    assert "`ulimit -v`" not in machine.doctor(f"{shell}\n{finding.remedy}")["memory"].found
+@pytest.mark.parametrize(("limit", "severity"), [("max", "ok"), (2**30, "problem"), (2**30 + 3 * 2**28, "note")])
+def test_the_memory_that_a_container_leaves_counts(tmp_path, monkeypatch, limit, severity):
+    (tmp_path / "memory.max").write_text(f"{limit}\n")
+    (tmp_path / "memory.current").write_text(f"{2**30}\n")
+    monkeypatch.setattr(questions, "CGROUP", tmp_path)
+    monkeypatch.setattr("psutil.virtual_memory", lambda: SimpleNamespace(available=2**32))
+    (finding,) = diagnosis.memory()
+    assert finding.severity == severity
 
 
-@pytest.mark.parametrize("version", [1, 2])
-@pytest.mark.parametrize(
-    ("limits", "left"),
-    [({"": "max"}, None), ({"": 3 * 2**29}, 2**29), ({"/a/b": 2**31, "/a": 2**30}, 0), ({"/a/b": "max", "": 2**32}, 3 * 2**30), ({"/a/b": 2**63 - 4096}, None)],
-)  # fmt: skip
-def test_the_memory_that_a_container_leaves_counts(tmp_path, monkeypatch, version, limits, left):
-    """A laid-out tree of files, because groups of our own can be made on few machines; 1 GB is in use everywhere."""
-    names = ("memory.max", "memory.current") if version == 2 else ("memory.limit_in_bytes", "memory.usage_in_bytes")
-    for path, limit in limits.items():
-        folder = (tmp_path if version == 2 else tmp_path / "memory") / path.lstrip("/")
-        folder.mkdir(parents=True, exist_ok=True)
-        for name, amount in zip(names, (limit, 2**30), strict=True):
-            (folder / name).write_text(f"{amount}\n")
-    (tmp_path / "own").write_text("5:cpu,cpuacct:/\n" + ("0::/a/b\n" if version == 2 else "4:memory:/a/b\n"))
-    monkeypatch.setattr(questions, "CGROUPS", tmp_path)
-    monkeypatch.setattr(questions, "OWN_CGROUPS", tmp_path / "own")
-    assert questions.memory_left().get("in this container") == left
-    if left == 0:
-        (finding,) = diagnosis.memory()
-        assert (finding.severity, finding.found) == ("problem", "0 MB free in this container")
-
-
-def test_a_terminal_in_another_environment_is_a_note(machine, tmp_path):
+def test_a_terminal_in_another_environment_is_a_note(machine):
     machine.course().program("python", f'exec {sys.executable} "$@"')
     (machine.python.parent / "activate").write_text(f"export PATH={machine.python.parent}:$PATH")
     shell = f"export PATH={machine.folder / 'bin'}:$PATH"
@@ -416,20 +327,19 @@ def test_a_kernel_in_another_environment_or_in_none_is_mended(machine, tmp_path,
     finding = machine.doctor(**variables)["kernel"]
     assert finding.severity == "problem"
     assert ("which does not run" if program.startswith("/deleted") else sys.prefix) in finding.found
-    shell = f"export {variable}={tmp_path}\n{finding.remedy}"
-    assert machine.doctor(shell, **variables)["kernel"].severity == "ok"
+    assert machine.doctor(finding.remedy, **variables)["kernel"].severity == "ok"
 
 
-def test_jupyter_without_a_python_kernel_or_no_jupyter_is_a_note(machine, monkeypatch):
-    assert machine.course().doctor()["kernel"].remedy.endswith("pip install jupyterlab ipykernel")
-    from jupyter_client import kernelspec
-
+def test_jupyter_without_a_python_kernel_or_no_jupyter_is_a_note(monkeypatch, missing):
     def none(self, name):
-        raise kernelspec.NoSuchKernel(name)
+        raise KeyError(name)
 
-    monkeypatch.setattr(kernelspec.KernelSpecManager, "get_kernel_spec", none)
+    monkeypatch.setattr("jupyter_client.kernelspec.KernelSpecManager.get_kernel_spec", none)
     finding = list(diagnosis.environments())[-1]
     assert (finding.severity, finding.remedy) == ("note", f"{sys.executable} -m pip install ipykernel")
+    missing("jupyter_client", "jupyter_client.kernelspec")
+    finding = list(diagnosis.environments())[-1]
+    assert (finding.severity, finding.remedy) == ("note", f"{sys.executable} -m pip install jupyterlab ipykernel")
 
 
 def test_everything_broken_at_once_is_a_row_each_a_command_each_and_exit_code_1(machine):
@@ -448,7 +358,6 @@ def test_everything_broken_at_once_is_a_row_each_a_command_each_and_exit_code_1(
     commands = re.findall(r"^ +-> (.+)$", done.stdout, re.MULTILINE)
     assert len(commands) >= 15
     assert all(is_well_formed(command) for command in commands)
-    assert re.search(r"^\d+ problems to mend; \d+ optional things could be better\.$", done.stdout, re.MULTILINE)
 
 
 def test_in_a_notebook_commands_are_for_cells(machine):
@@ -458,7 +367,7 @@ def test_in_a_notebook_commands_are_for_cells(machine):
     found = machine.doctor(f"export PATH={machine.folder / 'bin'}", before=NOTEBOOK, HOME="/dev/null", IMAGEIO_FFMPEG_EXE="/bin/false")
     assert found["old gym"].remedy == "%pip uninstall -y gym"
     assert found["pygame"].remedy == "%pip uninstall -y pygame pygame-ce\n%pip install pygame-ce"
-    assert found["display"].remedy == "!apt-get install -y xvfb\n%pip install pyvirtualdisplay"
+    assert found["display"].remedy == "!apt-get install -y xvfb"
     assert found["home folder"].remedy == "%env HOME=/tmp"
     assert found["numpy.py"].remedy.startswith("!mv ")
     assert "restart the kernel" in found["numpy.py"].found
@@ -468,57 +377,29 @@ def test_in_a_notebook_commands_are_for_cells(machine):
     assert all(is_well_formed(command) for command in commands)
 
 
-def test_in_a_real_notebook_it_shows_the_table(kernel, tmp_path):
-    code = f"""
-import importlib, os, cartpole_lessons
-importlib.import_module("cartpole_lessons.doctor.diagnosis").load = lambda modules: {{"broken": {{}}, "loaded": [], "backend_error": "", "gpu": ""}}
-os.chdir({str(tmp_path)!r})
-open("gymnasium.py", "w").close()
-code = cartpole_lessons.doctor().exit_code
-"""
-    messages = kernel.run(code)
-    shown = printed(messages) + "".join(m["content"]["data"]["text/plain"] for m in messages if m["msg_type"] == "display_data")
-    assert "✗ gymnasium.py" in shown
-    assert f"!mv {tmp_path}/gymnasium.py {tmp_path}/my_gymnasium.py" in shown
-    assert printed(kernel.run(f"print(code); os.chdir({str(ROOT)!r})")) == "1\n"
-
-
 def table(*severities):
     """A diagnosis with a finding of each severity."""
     return Diagnosis(tuple(Finding(f"thing {i}", severity, "is so", "mend it\nand this") for i, severity in enumerate(severities)))
 
 
-@pytest.mark.parametrize(
-    ("severities", "code", "verdict"),
-    [
-        (["ok"], 0, "Ready for the course."),
-        (["ok", "note"], 0, "Ready for the course; 1 optional thing could be better."),
-        (["problem"], 1, "1 problem to mend."),
-        (["problem", "ok", "problem", "note", "note"], 1, "2 problems to mend; 2 optional things could be better."),
-    ],
-)
-def test_only_problems_change_the_exit_code(severities, code, verdict):
-    assert (table(*severities).exit_code, table(*severities).verdict()) == (code, verdict)
+def test_only_problems_change_the_exit_code():
+    ready, broken = table("ok", "note"), table("problem", "ok", "problem", "note", "note")
+    assert (ready.exit_code, ready.verdict()) == (0, "Ready for the course; 1 optional thing could be better.")
+    assert (broken.exit_code, broken.verdict()) == (1, "2 problems to mend; 2 optional things could be better.")
 
 
-@pytest.mark.parametrize("rich", [True, False])
-def test_the_table_is_printed_with_every_command_on_a_line_of_its_own(capsys, monkeypatch, missing, rich):
-    monkeypatch.setattr(diagnosis, "examine", lambda students: table("ok", "problem"))
-    if not rich:
-        missing("rich", "rich.console", "rich.text")
-    cartpole_lessons.doctor()
-    lines = capsys.readouterr().out.splitlines()
-    assert lines[:3] == ["✓ thing 0  is so", "           -> mend it", "           -> and this"]
-    assert lines[-1] == "1 problem to mend."
-
-
-def test_the_marks_are_letters_where_the_terminal_has_no_others(monkeypatch):
+def test_the_table_has_every_command_on_a_line_of_its_own_and_letters_where_the_terminal_has_no_marks(monkeypatch):
     monkeypatch.setattr(diagnosis, "examine", lambda students: table("ok", "note", "problem"))
-    out = io.BytesIO()
-    monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(out, "ascii"))
-    cartpole_lessons.doctor()
-    sys.stdout.flush()
-    assert re.findall(r"^(\S) thing", out.getvalue().decode("ascii"), re.MULTILINE) == ["+", "!", "X"]
+    shown = {}
+    for encoding in ("utf-8", "ascii"):
+        out = io.BytesIO()
+        monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(out, encoding))
+        cartpole_lessons.doctor()
+        sys.stdout.flush()
+        shown[encoding] = out.getvalue().decode(encoding).splitlines()
+    assert shown["utf-8"][:3] == ["✓ thing 0  is so", "           -> mend it", "           -> and this"]
+    assert [line[0] for line in shown["ascii"] if "thing" in line[:8]] == ["+", "!", "X"]
+    assert shown["ascii"][-1] == "1 problem to mend; 1 optional thing could be better."
 
 
 def test_a_question_that_fails_is_a_note_and_the_others_are_asked(monkeypatch):
@@ -530,8 +411,3 @@ def test_a_question_that_fails_is_a_note_and_the_others_are_asked(monkeypatch):
     found = {finding.what: finding for finding in diagnosis.examine([]).findings}
     assert (found["memory"].severity, found["memory"].found) == ("note", "could not be examined (ZeroDivisionError: of ours)")
     assert "kernel" in found
-
-
-def test_looking_at_a_machine_leaves_nothing_behind(machine):
-    machine.course().doctor()
-    assert list(machine.work.iterdir()) == []

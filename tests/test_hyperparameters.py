@@ -12,7 +12,7 @@ import gymnasium as gym
 import numpy as np
 import pytest
 import torch
-from conftest import one_sentence
+from conftest import one_sentence, write_reliability_figures
 
 from cartpole_lessons.errors import InvalidInput
 from cartpole_lessons.hyperparameters import (
@@ -250,3 +250,5 @@ def test_every_wrong_argument_is_refused_in_one_sentence_before_anything_trains(
         )
     assert slowest < 2
     assert most < 8 * 2**20
+    if os.environ.get("FAULTS") == "full":
+        write_reliability_figures({"arguments": {"wrong": len(wrong), "megabytes": round(most / 2**20, 1)}})

@@ -66,7 +66,7 @@ def test_every_lessons_checkpoint_is_loaded_as_the_policy_it_was(lesson, tmp_pat
     ("module", "name"),
     [
         ("trap", "Policy"), ("my.trap", "Policy"), ("os", "system"), ("ppo", "make_envs"), ("ppo", "Policy"), ("ppo", "PolicyNetwork"),
-        ("ppo", "torch"), ("policy_gradient", "nn"), ("policy_gradient", "__doc__"), ("many_seeds", "Learner"), ("", ""), ("ppo", ""), ("", "ppo"),
+        ("policy_gradient", "__doc__"), ("many_seeds", "Learner"), ("", ""), ("ppo", ""), ("", "ppo"),
     ],
 )  # fmt: skip
 def test_only_policies_of_lessons_are_accepted_and_nothing_is_imported_because_a_file_names_it(tmp_path, monkeypatch, module, name):
@@ -102,18 +102,12 @@ def after(clip):
 
 def test_what_changed_is_a_diff_of_two_functions():
     changes = what_changed(before, after)
-    assert changes.lines == (
+    assert changes.splitlines() == [
         "-def before(clip):", "-    ratios = clip + 1", "+def after(clip):", "+    ratios = clip + 2", "     return ratios",
-    )  # fmt: skip
-    assert changes.count == 4
-    assert str(changes) in changes._repr_markdown_()
-    assert changes._repr_markdown_().startswith("```diff\n")
-    assert what_changed(before, before).count == 0
-
-
-def test_what_changed_from_lesson_to_lesson_shows_the_algorithms_own_lines():
-    changes = what_changed(load_lesson("actor_critic").train, load_lesson("ppo").train)
-    assert any(line.startswith("+    clip: ") for line in changes.lines)
+    ]  # fmt: skip
+    assert (changes.count, what_changed(before, before).count) == (4, 0)
+    assert changes._repr_markdown_() == f"```diff\n{changes}\n```"
+    assert "\n+    clip: " in what_changed(load_lesson("actor_critic").train, load_lesson("ppo").train)
 
 
 @pytest.mark.parametrize("function", [len, 3, "train", None, eval("lambda: 0")])

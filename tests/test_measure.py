@@ -40,7 +40,10 @@ def measure(monkeypatch, tmp_path):
 
 def test_published_results_come_back_as_they_were_but_for_the_machines_name(tmp_path):
     long = [[step, 475.25 if step % 2 else 500.0] for step in range(1, 101)]
-    runs = [a_run(seed=0, evaluations=long), a_run(seed=1, status="failed", solved=False, env_steps=None, seconds=None, evaluations=[])]
+    runs = [
+        a_run(seed=0, evaluations=long),
+        a_run(seed=1, status="failed", solved=False, perfect=False, env_steps=None, seconds=None, evaluations=[]),
+    ]
     path = write_results(runs, tmp_path)
     assert path == tmp_path / "row.json"
     assert "secret" not in path.read_text()
@@ -108,7 +111,7 @@ def test_rows_by_name_are_published_and_drawn_without_the_comparison(measure, mo
 
 
 def test_all_rows_are_compared_with_stable_baselines3_too(measure, monkeypatch):
-    monkeypatch.setattr(measure.module, "SEEDS", [1000])
+    monkeypatch.setattr(measure.module, "SEEDS", range(1))
     monkeypatch.setattr(measure.module, "ROWS", {"hand_made": ("hand_made", {})})
     monkeypatch.setattr(measure.module, "find_spec", lambda name: name)
     assert measure("--seeds", "1") == 0
@@ -175,10 +178,13 @@ def test_what_will_be_seen_is_said_as_measured():
 def test_the_comparisons_table_holds_both_sides_and_the_ratios(monkeypatch, tmp_path):
     monkeypatch.setattr(badges, "RESULTS", tmp_path)
     assert "make study" in badges.comparison_table()
-    side = {"solved": True, "perfect": True, "env_steps": 1000, "seconds": 2.0}
-    runs = [{"seed": seed, "ours": side, "theirs": side | {"env_steps": steps}} for seed, steps in enumerate([2000, 3000, 9000])]
+    side = {"solved": True, "env_steps": 1000, "cpu_seconds": 2.0, "training_seconds": 1.0}
+    runs = [{"ours": side, "theirs": side | {"env_steps": steps}, "same": side} for steps in (2000, 3000, 9000)]
     pair = {"lesson": "ppo", "theirs": "SB3 PPO", "version": "2.9", "runs": runs}
     (tmp_path / "against_stable_baselines3.json").write_text(json.dumps({"machine": {}, "pairs": [pair]}))
-    last = badges.comparison_table().splitlines()[-1]
-    assert last == "| 05 PPO | 3 of 3 | 1,000 | 2.00 | SB3 PPO 2.9 | 3 of 3 | 3,000 | 2.00 | 3.0 | 1.0 |"
+    assert badges.comparison_table().splitlines()[-3:] == [
+        "| **05 PPO** | 3 of 3 | 1,000 | 2.00 | 1.00 |",
+        "| SB3 PPO, the Zoo's settings | 3 of 3 | 3,000 (3.0 x) | 2.00 (1.0 x) | 1.00 (1.0 x) |",
+        "| SB3 PPO, the course's settings | 3 of 3 | 1,000 (1.0 x) | 2.00 (1.0 x) | 1.00 (1.0 x) |",
+    ]
     assert read_results(tmp_path) == {}

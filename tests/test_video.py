@@ -2,14 +2,28 @@
 
 import base64
 import io
+import os
+import subprocess
+import sys
+import textwrap
 import tracemalloc
 import warnings
 from html.parser import HTMLParser
+from pathlib import Path
 
 import imageio_ffmpeg
 import numpy as np
 import pytest
-from conftest import GOOD_DIRECTION, always_right, full_disk, global_state_untouched, good_controller, linear_policy, one_sentence
+from conftest import (
+    GOOD_DIRECTION,
+    always_right,
+    full_disk,
+    global_state_untouched,
+    good_controller,
+    linear_policy,
+    one_sentence,
+    write_reliability_figures,
+)
 from IPython.core.formatters import DisplayFormatter
 from PIL import Image
 
@@ -18,6 +32,7 @@ from cartpole_lessons.errors import MissingDependency, RecordingError
 from cartpole_lessons.evaluation import HELD_OUT_SEED
 from cartpole_lessons.video import encode, record, record_training, side_by_side
 
+FULL = os.environ.get("FAULTS") == "full"
 NOISE = np.random.default_rng(0).integers(0, 256, (40, 64, 96, 3), dtype=np.uint8)
 
 
@@ -128,6 +143,25 @@ def test_a_film_of_any_length_needs_no_more_memory():
         assert tracemalloc.get_traced_memory()[1] < 20 * blank.nbytes
     finally:
         tracemalloc.stop()
+
+
+@pytest.mark.skipif(not FULL or sys.platform == "win32", reason="takes long, and asks POSIX for the peak")
+def test_a_long_episode_is_filmed_within_700_megabytes_of_memory():
+    steps = 3_000
+    code = f"""
+        import resource, sys
+        import gymnasium
+        from conftest import good_controller
+        from cartpole_lessons.video import record
+        gymnasium.register("Long-v0", "gymnasium.envs.classic_control:CartPoleEnv", max_episode_steps={steps})
+        film = record(good_controller, "Long-v0")
+        print(film.frames, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // (1024 if sys.platform == "linux" else 2**20))
+    """
+    done = subprocess.run([sys.executable, "-c", textwrap.dedent(code)], cwd=Path(__file__).parent, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    frames, peak = map(int, done.stdout.split())
+    assert (frames, peak < 700) == (steps + 1, True)
+    write_reliability_figures({"film": {"steps": steps, "peak_megabytes": peak}})
 
 
 # What a notebook gets

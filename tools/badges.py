@@ -14,7 +14,7 @@ from typing import Any
 import nbformat
 
 from cartpole_lessons._support.files import atomic_write
-from cartpole_lessons.study import RESULTS, read_results, readable, summarise, trains_on
+from cartpole_lessons.study import RESULTS, ranges, read_results, readable, summarise, trains_on
 from cartpole_lessons.training import SECONDS_BETWEEN_SAVES
 from notebooks import read_notebook
 
@@ -136,16 +136,23 @@ def figures_table(columns: dict[str, str], *, trained_on: bool = False) -> str:
     return table(["lesson", *columns.values()], [[title, *cells] for title, cells in sorted(rows.items())])
 
 
+def seeds_sentence(*, trained_on: bool) -> str:
+    """Which seeds these rows were measured on, and which their settings were chosen with."""
+    runs = [run for group in read_results(RESULTS).values() for run in group if trains_on(run) == trained_on]
+    chosen = {run["settings_chosen_with"] for run in runs if "settings_chosen_with" in run}
+    return f"Seeds {ranges(run['seed'] for run in runs)}." + "".join(f" Settings were chosen with {seeds}." for seeds in sorted(chosen))
+
+
 def learning_curves() -> str:
     """The picture of the published learning curves, and what it shows, where `make study` has drawn it."""
     titles = lesson_titles()
     shown = {row: runs for row, runs in read_results(RESULTS).items() if row in titles and any(run["evaluations"] for run in runs)}
     if not shown or not (ROOT / PICTURE).exists():
         return "*`make study` draws the learning curves here.*"
-    seeds = max(len(runs) for runs in shown.values())
+    seeds = ranges(run["seed"] for runs in shown.values() for run in runs)
     return (
         f"![Learning curves of {', '.join(sorted(titles[row] for row in shown))}: mean return against environment steps]({PICTURE})\n\n"
-        f"*Mean return of 100 greedy episodes while each algorithm learns, on {seeds} seeds: the line is the median, the band holds the middle "
+        f"*Mean return of 100 greedy episodes while each algorithm learns, on seeds {seeds}: the line is the median, the band holds the middle "
         "80 %, the dashed line is the environment's threshold. A run holds its last value after its training has stopped.*"
     )
 
@@ -153,25 +160,22 @@ def learning_curves() -> str:
 def comparison_table() -> str:
     """The course's learners against Stable-Baselines3's, where that was measured."""
     path = RESULTS / "against_stable_baselines3.json"
-    if not path.exists():
+    content = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {"pairs": []}
+    if not all("same" in run for pair in content["pairs"] for run in pair["runs"]) or not content["pairs"]:
         return "*`make study` writes the comparison here where Stable-Baselines3 is installed.*"
-    content = json.loads(path.read_text(encoding="utf-8"))
     titles = lesson_titles()
-    rows = [
-        "| lesson | solved | median steps | median s | against | solved | median steps | median s | steps, theirs / ours | time, theirs / ours |",
-        "|---|---|---|---|---|---|---|---|---|---|",
-    ]
+    rows = []
     for pair in content["pairs"]:
-        cells = [titles.get(pair["lesson"], pair["lesson"])]
-        for side in ("ours", "theirs"):
-            runs = [run[side] for run in pair["runs"]]
-            steps, seconds = (statistics.median(run[figure] for run in runs) for figure in ("env_steps", "seconds"))
-            cells += [f"{sum(run['solved'] for run in runs)} of {len(runs)}", f"{steps:,.0f}", f"{seconds:.2f}"]
-            cells += [f"{pair['theirs']} {pair['version']}"] if side == "ours" else []
-        for figure in ("env_steps", "seconds"):
-            cells.append(f"{statistics.median(run['theirs'][figure] / run['ours'][figure] for run in pair['runs']):.1f}")
-        rows.append(f"| {' | '.join(cells)} |")
-    return "\n".join(rows)
+        sides = {"ours": f"**{titles.get(pair['lesson'], pair['lesson'])}**"}
+        sides |= {"theirs": f"{pair['theirs']}, the Zoo's settings", "same": f"{pair['theirs']}, the course's settings"}
+        for side, label in sides.items():
+            cells = [label, f"{sum(run[side]['solved'] for run in pair['runs'])} of {len(pair['runs'])}"]
+            for figure, digits in (("env_steps", 0), ("cpu_seconds", 2), ("training_seconds", 2)):
+                median = statistics.median(run[side][figure] for run in pair["runs"])
+                ratio = statistics.median(run[side][figure] / run["ours"][figure] for run in pair["runs"])
+                cells.append(f"{median:,.{digits}f}" + ("" if side == "ours" else f" ({ratio:.1f} x)"))
+            rows.append(cells)
+    return table(["", "solved", "steps", "CPU seconds", "without evaluations"], rows)
 
 
 def memory_sentence() -> str:
@@ -187,7 +191,7 @@ def memory_sentence() -> str:
 #: What `make test-faults` and `make test-doctor` have to have counted.
 MEASURED_FAULTS = {
     "killed", "ctrl_c", "first_second", "writes", "films", "full_disk", "unwritable", "ffmpeg", "checkpoints", "exports", "memory", "clock", "forks",
-    "notebooks", "doctor",
+    "notebooks", "doctor", "crafted", "arguments", "film",
 }  # fmt: skip
 
 
@@ -197,7 +201,7 @@ def reliability_table() -> str:
     if not set(measured) >= MEASURED_FAULTS:
         return "*`make test-faults` and `make test-doctor` write the table here.*"
     killed, stopped, disk, exports = measured["killed"], measured["ctrl_c"], measured["full_disk"], measured["exports"]
-    checkpoints = measured["checkpoints"]
+    checkpoints, crafted = measured["checkpoints"], measured["crafted"]
     rows = [
         (
             "the process or kernel is killed while it trains",
@@ -235,6 +239,23 @@ def reliability_table() -> str:
             f"{checkpoints['corruptions']:,} corruptions: {checkpoints['refused']} refused, {checkpoints['unchanged']} without effect",
         ),
         (
+            "a study's file, a published result or a checkpoint was made up",
+            "it is left out by name, or refused in one sentence; nothing that a file names is imported or run, and no formula, markup or control "
+            "character passes into a table, a page or a terminal",
+            f"{crafted['files']} files for 4 readers: {crafted['left_out']} left out, {crafted['refused']} refused, {crafted['harmless']} harmless, "
+            f"within {crafted['peak_megabytes']} MB",
+        ),
+        (
+            "a training gets a wrong argument",
+            "one sentence, before anything runs",
+            f"{measured['arguments']['wrong']:,} wrong arguments, each refused with at most {measured['arguments']['megabytes']} MB taken",
+        ),
+        (
+            "a long episode is filmed",
+            "frames go to ffmpeg as they come",
+            f"{measured['film']['steps']:,} steps: {measured['film']['peak_megabytes']} MB at the peak of the whole process",
+        ),
+        (
             "a notebook's file is altered",
             "`make export` names it in one sentence, or exports it",
             f"{exports['alterations']:,} alterations: {exports['refused']} refused",
@@ -269,14 +290,20 @@ def readme() -> str:
         ),
         "spread": figures_table(
             {
-                "env_steps_mean": "mean steps",
+                "env_steps_mean": "steps: mean",
                 "env_steps_slowest_tenth": "one in ten",
                 "env_steps_longest": "longest",
-                "cpu_seconds": "CPU seconds",
-                "evaluation_share": "evaluations",
+                "seconds_mean": "seconds: mean",
+                "seconds_slowest_tenth": "one in ten",
+                "seconds_longest": "longest",
             }
         ),
-        "stays": figures_table({"stable": "stays", "solved": "solved", "perfect": "perfect"}, trained_on=True),
+        "cost": figures_table(
+            {"cpu_seconds": "CPU seconds", "evaluation_steps": "steps of evaluations", "evaluation_share": "share of the seconds"}
+        ),
+        "seeds": seeds_sentence(trained_on=False),
+        "stays": f"{seeds_sentence(trained_on=True)}\n\n"
+        + figures_table({"stable": "stays", "solved": "solved", "perfect": "perfect"}, trained_on=True),
         "curves": learning_curves(),
         "comparison": comparison_table(),
         "memory": memory_sentence(),

@@ -1,6 +1,5 @@
 """What the facts mean for the course: findings, each with the command that mends it."""
 
-import importlib.util
 import os
 import platform
 import shutil
@@ -10,14 +9,15 @@ import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from cartpole_lessons.display import has_display, in_notebook, named_displays
+from cartpole_lessons.errors import in_short
 
-from .questions import PACKAGE, doubles, ffmpeg, hiding, in_range, installed, kernel, load, memory_left, prefix_of, requirements, room
-from .remedies import in_terminal, in_turn, pip, pythonpath_sends_to, quoted, reinstall, rename, set_variable, system_install
+from .questions import PACKAGE, doubles, hiding, in_range, installed, kernel, load, memory_left, prefix_of, requirements, run
+from .remedies import WINDOWS, in_turn, install_xvfb, pip, quoted, reinstall, rename, set_variable
 
 OK, NOTE, PROBLEM = "ok", "note", "problem"
+MARKS = {OK: "✓", NOTE: "!", PROBLEM: "✗"}
 #: What an extra of the package is for; those that only its developers need are not asked about.
 EXTRAS = {
     "": "core packages",
@@ -32,9 +32,8 @@ EXTRAS = {
 }
 #: Packages whose module has another name, or loads what it is made of only with the part named here.
 MODULES = {"pillow": "PIL.Image", "scipy": "scipy.linalg", "pygame-ce": "pygame", "pytorch-ignite": "ignite", "ipython": "IPython"}
-OLDEST, NEWEST_TESTED = ">=3.11", (3, 13)  # the first is pyproject's, for where the course is used without being installed
-LITTLE_DISK, TOO_LITTLE_DISK = 500 * 2**20, 50 * 2**20  # bytes; an episode's film has 25 kB, all executed lessons together some 20 MB
-LITTLE_MEMORY, TOO_LITTLE_MEMORY = 2**30, 2**29  # bytes; a lesson stays below 1 GB
+OLDEST, NEWEST_TESTED = (3, 11), (3, 13)
+MB = 2**20
 
 
 @dataclass(frozen=True)
@@ -67,7 +66,7 @@ class Diagnosis:
     def __str__(self) -> str:
         width, lines = max(len(finding.what) for finding in self.findings), []
         for finding in self.findings:
-            lines.append(f"{ {OK: '✓', NOTE: '!', PROBLEM: '✗'}[finding.severity] } {finding.what:<{width}}  {finding.found}")
+            lines.append(f"{MARKS[finding.severity]} {finding.what:<{width}}  {finding.found}")
             lines += [f"  {'':<{width}}  -> {command}" for command in finding.remedy.splitlines()]
         return "\n".join([*lines, "", self.verdict()])
 
@@ -88,46 +87,32 @@ def examine(students: list[str]) -> Diagnosis:
 
 def packages() -> Iterator[Finding]:
     """Python, the core in one row, each extra in one row, and a row for whatever is missing, out of its range, or in the way."""
-    course, place, newest = installed(PACKAGE), f"{platform.python_version()} ({sys.executable})", ".".join(map(str, NEWEST_TESTED))
-    needed = course.metadata["Requires-Python"] if course else OLDEST
-    severity = OK if sys.version_info[:2] <= NEWEST_TESTED else NOTE
-    if not in_range(platform.python_version(), needed):
-        severity, place = PROBLEM, f"{place}; the course needs {needed}"
-    said = place if severity == OK else f"{place}; the course is tested up to {newest}"
-    yield Finding("Python", severity, said, "" if severity == OK else f"python{newest} -m venv .venv")
-
-    if course is None:
+    here = sys.version_info[:2]
+    severity = PROBLEM if here < OLDEST else NOTE if here > NEWEST_TESTED else OK
+    oldest, newest = (".".join(map(str, version)) for version in (OLDEST, NEWEST_TESTED))
+    said = f"{platform.python_version()} ({sys.executable})" + f"; the course is tested on {oldest} to {newest}" * (severity != OK)
+    yield Finding("Python", severity, said, f"python{newest} -m venv .venv" * (severity != OK))
+    if installed(PACKAGE) is None:
         checkout = Path(__file__).resolve().parents[2]
         said = f"the course is not installed here, it is only found in {checkout}; what it needs is not known"
         yield Finding("packages", PROBLEM, said, pip(f"install -e {quoted(checkout)}"))
-    for extra, names in requirements().items():
-        if extra not in EXTRAS:
-            continue
+    needed = requirements()
+    for extra in [extra for extra in EXTRAS if extra in needed]:
         fine = []
-        for name, specifier in names.items():
+        for name, specifier in needed[extra].items():
             what, severity = (EXTRAS[extra], NOTE) if extra else (name, PROBLEM)
             package, install = installed(name), pip(f'install "{name}{specifier}"')
             if package and in_range(package.version, specifier):
                 fine.append(f"{name} {package.version}")
             elif package:
-                yield Finding(what, severity, f"{name} is {package.version}, but the course needs {specifier}", _mend(package, install))
+                yield Finding(what, severity, f"{name} is {package.version}, but the course needs {specifier}", install)
             elif name != "pygame-ce":  # has a row of its own, because pygame serves as well
                 yield Finding(what, severity, f"{name} is not installed", install)
         if fine:
             yield Finding(EXTRAS[extra], OK, ", ".join(fine))
-
-    gym, uninstall = installed("gym"), pip("uninstall -y gym")
-    if "gym" in sys.modules:
-        said = "has been imported here: write `import gymnasium as gym`, and restart the kernel"
-        yield Finding("old gym", PROBLEM, f"Gymnasium's unmaintained predecessor {said}", uninstall if gym else "")
-    elif gym:
-        said = f"gym {gym.version} is there; harmless unless something imports it instead of gymnasium"
-        yield Finding("old gym", NOTE, said, uninstall)
-
-
-def _mend(package: Any, command: str) -> str:
-    """`command`, which puts a package of this environment right, unless PYTHONPATH sends Python to a copy elsewhere."""
-    return set_variable("PYTHONPATH", before_start=True) if pythonpath_sends_to(package.locate_file("")) else command
+    if gym := installed("gym"):
+        said = f"gym {gym.version} is there, Gymnasium's unmaintained predecessor: where you want Gymnasium, `import gymnasium as gym`"
+        yield Finding("old gym", NOTE, said, pip("uninstall -y gym"))
 
 
 def libraries(students: list[str]) -> Iterator[Finding]:
@@ -140,25 +125,24 @@ def libraries(students: list[str]) -> Iterator[Finding]:
 
     hidden = hiding({*answer["loaded"], *course}, students)
     for name, file in hidden.items():
-        library = f"Python's own module {name}" if name in sys.stdlib_module_names else f"the library {name}"
-        said = f"{file} is taken for {library}: rename it{', and restart the kernel' if in_notebook() else ''}"
+        said = f"{file} is taken for the module {name}: rename it{', and restart the kernel' if in_notebook() else ''}"
         yield Finding(file.name, PROBLEM, said, rename(file))
+    elsewhere = {}
     for folder, names in doubles(course).items():
-        variable = (
-            ["PYTHONPATH"] if pythonpath_sends_to(folder) else ["PYTHONNOUSERSITE", "1"] if folder == site.getusersitepackages() else []
-        )
-        said = f"{', '.join(sorted(names))}: Python takes what is in {folder}, not what is in this environment"
-        yield Finding("two copies", NOTE, said, set_variable(*variable, before_start=True) if variable else "")
+        variable = ("PYTHONNOUSERSITE", "1") if folder == site.getusersitepackages() else ("PYTHONPATH",)
+        elsewhere |= dict.fromkeys(names, set_variable(*variable, before_start=True))
+        said = f"{', '.join(names)}: Python takes what is in {folder}, not what is in this environment"
+        yield Finding("two copies", NOTE, said, elsewhere[names[0]])
     for name, module in tried.items():
         if reason := answer["broken"].get(module):
-            mend = _mend(installed(name), reinstall(name, needed[""].get(name, "")))
-            said = f"{name} is installed, but it does not load ({_first_line(reason)})"
-            yield Finding("pygame" if name in pygames else f"import {module}", PROBLEM, said, mend)
+            said = f"{name} is installed, but it does not load ({in_short(reason)})"
+            what = "pygame" if name in pygames else f"import {module}"
+            yield Finding(what, PROBLEM, said, elsewhere.get(module) or reinstall(name, needed[""].get(name, "")))
     if tried and not (answer["broken"] or hidden):
-        yield Finding("imports", OK, f"the core packages load; GPU: {answer['gpu'] or 'none that torch sees'}, and the lessons need none")
+        yield Finding("imports", OK, "the core packages load")
     if reason := answer["backend_error"]:
         named = os.environ.get("MPLBACKEND")
-        said = f"{f'MPLBACKEND is {named}, which' if named else 'the backend in matplotlibrc'} cannot be used here ({_first_line(reason)})"
+        said = f"the backend {named or 'in matplotlibrc'} cannot be used here ({in_short(reason)})"
         yield Finding("plots", PROBLEM, said, set_variable("MPLBACKEND", "" if named else "agg"))
     if len(pygames) == 2:
         said = f"pygame {installed('pygame').version} and pygame-ce are both installed, and have overwritten each other's files"
@@ -171,42 +155,35 @@ def _module(package: str) -> str:
     return MODULES.get(package, package.replace("-", "_"))
 
 
-def _first_line(text: str) -> str:
-    return text.strip().splitlines()[0][:150]
-
-
 def display() -> Iterator[Finding]:
     """Where windows appear."""
-    named, missing = named_displays(), []
-    if shutil.which("Xvfb") is None:
-        missing.append(system_install(apt="xvfb", dnf="xorg-x11-server-Xvfb", pacman="xorg-server-xvfb", apk="xvfb"))
-    if importlib.util.find_spec("pyvirtualdisplay") is None:
-        missing.append(pip("install pyvirtualdisplay"))
+    named = named_displays()
     if has_display():
         yield Finding("display", OK, " and ".join(named.values()) or "the system's own")
     elif named:
         said = " and ".join(f"{name} is {value}" for name, value in named.items())
         yield Finding("display", NOTE, f"{said}, but nothing answers there, so windows fail", in_turn(*map(set_variable, named)))
-    elif missing:
-        said = "none, and no virtual one (Xvfb with pyvirtualdisplay): films work, windows do not"
-        yield Finding("display", NOTE, said, in_turn(*missing))
-    else:
+    elif shutil.which("Xvfb"):
         yield Finding("display", OK, "none, but a virtual one (Xvfb): films work, windows inside virtual_display()")
+    else:
+        yield Finding("display", NOTE, "none, and no virtual one (Xvfb): films work, windows do not", install_xvfb())
 
 
 def films() -> Iterator[Finding]:
     """The program that encodes films."""
     chosen = os.environ.get("IMAGEIO_FFMPEG_EXE")
-    said, remedy = "", set_variable("IMAGEIO_FFMPEG_EXE") if chosen else reinstall("imageio-ffmpeg")
+    program, remedy = chosen or "imageio-ffmpeg's program", set_variable("IMAGEIO_FFMPEG_EXE") if chosen else reinstall("imageio-ffmpeg")
     try:
-        program, version, encodes = ffmpeg()
-        said = "" if encodes else f"{program} cannot encode H.264"
+        from imageio_ffmpeg import get_ffmpeg_exe
+
+        if "libx264" in run(get_ffmpeg_exe(), "-hide_banner", "-encoders").stdout:
+            yield Finding("ffmpeg", OK, get_ffmpeg_exe())
+        else:
+            yield Finding("ffmpeg", PROBLEM, f"{program} cannot encode H.264, so there are no films", remedy)
     except ImportError:
-        said, remedy = "imageio-ffmpeg is not installed", pip("install imageio-ffmpeg")
+        yield Finding("ffmpeg", PROBLEM, "imageio-ffmpeg is not installed, so there are no films", pip("install imageio-ffmpeg"))
     except (RuntimeError, OSError) as error:
-        which = f"the program that IMAGEIO_FFMPEG_EXE names ({chosen})" if chosen else "imageio-ffmpeg's program"
-        said = f"{which} does not run ({_first_line(str(error))})"
-    yield Finding("ffmpeg", PROBLEM, f"{said}, so there are no films", remedy) if said else Finding("ffmpeg", OK, version)
+        yield Finding("ffmpeg", PROBLEM, f"{program} does not run ({in_short(error)}), so there are no films", remedy)
 
 
 def folders() -> Iterator[Finding]:
@@ -220,56 +197,50 @@ def folders() -> Iterator[Finding]:
         folder = None
         try:
             folder = find()
-            yield _amount(what, room(folder), f"free in {folder}", LITTLE_DISK, TOO_LITTLE_DISK, pip("cache purge"))
+            with tempfile.TemporaryFile(dir=folder) as file:
+                file.write(b"a full disk lets files be made, but not be filled")
+            free = shutil.disk_usage(folder).free
+            # An episode's film has 25 kB, all executed lessons together some 20 MB.
+            yield _amount(what, free, f"free in {folder}", 500 * MB, 50 * MB, pip("cache purge"))
         except OSError as error:
             yield Finding(what, PROBLEM, f"{folder or 'it'} cannot be written ({error.strerror})", mend)
 
 
 def _amount(what: str, amount: int, where: str, little: int, too_little: int, remedy: str) -> Finding:
     severity = PROBLEM if amount < too_little else NOTE if amount < little else OK
-    said = f"{amount / 2**30:.1f} GB" if amount >= 2**30 else f"{amount / 2**20:.0f} MB"
+    said = f"{amount / MB / 1024:.1f} GB" if amount >= 1024 * MB else f"{amount / MB:.0f} MB"
     return Finding(what, severity, f"{said} {where}", "" if severity == OK else remedy)
 
 
 def memory() -> Iterator[Finding]:
-    """The least of what the machine has free and of what limits leave."""
-    kernels = "shut down kernels that are not in use"
-    remedies = {
-        "on this machine": f"close other programs and {kernels}",
-        "in this container": f"{kernels}, or give the container more: docker run --memory=2g",
-        "under `ulimit -v`": in_terminal("ulimit -v unlimited"),
-    }
+    """What is left for a lesson, which stays below 1 GB."""
     left = memory_left()
-    if left:
-        where = min(left, key=left.get)
-        yield _amount("memory", left[where], f"free {where}", LITTLE_MEMORY, TOO_LITTLE_MEMORY, remedies[where])
-    else:
-        yield Finding("memory", NOTE, "cannot be measured here", pip("install psutil"))
+    if left is not None:
+        yield _amount("memory", left, "free", 1024 * MB, 512 * MB, "shut down kernels and programs that are not in use")
 
 
 def environments() -> Iterator[Finding]:
     """Terminal and notebooks should use the environment that this runs in: what one installs, the others would not find."""
     here, shell = os.path.realpath(sys.prefix), shutil.which("python") or shutil.which("python3")
-    where, advice = ("notebook", ": install with %pip, not with !pip") if in_notebook() else ("command", "")
     if shell is None or prefix_of(shell) == here:
-        yield Finding("terminal", OK, f"`python` in a terminal is this {where}'s, of {sys.prefix}")
+        yield Finding("terminal", OK, f"`python` in a terminal is that of {sys.prefix} too")
     else:
-        script = Path(sys.prefix) / ("Scripts/activate" if os.name == "nt" else "bin/activate")
-        activate = f"{'' if os.name == 'nt' else 'source '}{quoted(script)}" if script.exists() else f"{quoted(sys.executable)} -m pip"
-        yield Finding("terminal", NOTE, f"`python` in a terminal is {shell}, but this {where} runs in {sys.prefix}{advice}", activate)
+        script = Path(sys.prefix) / ("Scripts/activate" if WINDOWS else "bin/activate")
+        activate = f"{'' if WINDOWS else 'source '}{quoted(script)}" if script.exists() else f"{quoted(sys.executable)} -m pip"
+        advice = ": install with %pip, not with !pip" if in_notebook() else ""
+        yield Finding("terminal", NOTE, f"`python` in a terminal is {shell}, but this runs in {sys.prefix}{advice}", activate)
     if in_notebook():
         return
     try:
-        program, prefix, folder = kernel()
+        program, prefix = kernel()
     except ImportError:
         yield Finding("kernel", NOTE, "Jupyter is not installed in this environment", pip("install jupyterlab ipykernel"))
     except KeyError:
         yield Finding("kernel", NOTE, "Jupyter has no Python kernel", pip("install ipykernel"))
     else:
-        place = "--sys-prefix" if folder.is_relative_to(sys.prefix) else "--user"
-        mend = f"{quoted(sys.executable)} -m ipykernel install {place} --name python3"
-        if any(folder.is_relative_to(entry) for entry in os.environ.get("JUPYTER_PATH", "").split(os.pathsep) if entry):
-            mend = set_variable("JUPYTER_PATH")
-        said = f"notebooks run in {prefix}, not in {sys.prefix}" if prefix else f"notebooks would run {program}, which does not run"
-        wrong = Finding("kernel", PROBLEM, f"{said} ({folder})", mend)
-        yield Finding("kernel", OK, f"notebooks run in {sys.prefix}") if prefix == here else wrong
+        if prefix == here:
+            yield Finding("kernel", OK, f"notebooks run in {sys.prefix}")
+        else:
+            said = f"notebooks run in {prefix}, not in {sys.prefix}" if prefix else f"notebooks would run {program}, which does not run"
+            # The kernel that is left then is that of the environment itself.
+            yield Finding("kernel", PROBLEM, said, f"{quoted(sys.executable)} -m jupyter_client.kernelspecapp remove -f python3")

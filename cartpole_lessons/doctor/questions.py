@@ -5,24 +5,21 @@ import importlib.metadata
 import json
 import os
 import re
-import shutil
 import subprocess
 import sys
 import sysconfig
-import tempfile
 from collections.abc import Iterable
 from importlib.machinery import PathFinder
 from pathlib import Path
 from typing import Any
 
 PACKAGE = "cartpole-lessons"
-PATIENCE = 120  # seconds for another process; the first import of torch on a slow disk takes its time
-CGROUPS, OWN_CGROUPS = Path("/sys/fs/cgroup"), Path("/proc/self/cgroup")
+CGROUP = Path("/sys/fs/cgroup")  # in a container, what it may use
 
 
 def run(*command: str, **options: Any) -> subprocess.CompletedProcess:
-    """What another program prints, and how it ends."""
-    return subprocess.run(command, capture_output=True, text=True, errors="replace", timeout=PATIENCE, stdin=subprocess.DEVNULL, **options)
+    """What another program prints, and how it ends; the first import of torch on a slow disk takes its time."""
+    return subprocess.run(command, capture_output=True, text=True, errors="replace", timeout=120, stdin=subprocess.DEVNULL, **options)
 
 
 def installed(name: str) -> importlib.metadata.Distribution | None:
@@ -47,12 +44,11 @@ def requirements() -> dict[str, dict[str, str]]:
 
 def in_range(version: str, specifier: str) -> bool:
     """Whether `version` is in the range; True where nothing here can tell."""
-    for package in ("packaging", "pip._vendor.packaging"):  # nearly every environment has one of them
-        try:
-            return importlib.import_module(f"{package}.specifiers").SpecifierSet(specifier).contains(version, prereleases=True)
-        except ImportError:
-            continue
-    return True
+    try:
+        from packaging.specifiers import SpecifierSet
+    except ImportError:
+        return True
+    return SpecifierSet(specifier).contains(version, prereleases=True)
 
 
 def load(modules: list[str]) -> dict[str, Any]:
@@ -83,61 +79,23 @@ def doubles(names: set[str]) -> dict[str, list[str]]:
     used = hiding(names, sys.path)
     own = hiding(names, [sysconfig.get_path("purelib"), sysconfig.get_path("platlib")])
     found: dict[str, list[str]] = {}
-    for name in used.keys() & own.keys():
+    for name in sorted(used.keys() & own.keys()):
         if not used[name].samefile(own[name]):
             found.setdefault(str(used[name].parent), []).append(name)
     return found
 
 
-def ffmpeg() -> tuple[str, str, bool]:
-    """The program that encodes films, its version, and whether it can do H.264; `ImportError`, `RuntimeError` or `OSError` without one."""
-    import imageio_ffmpeg
-
-    program = imageio_ffmpeg.get_ffmpeg_exe()
-    version = re.search(r"ffmpeg version (\S+)", run(program, "-version").stdout)
-    if version is None:
-        raise RuntimeError("it is no ffmpeg")
-    return program, version[1], "libx264" in run(program, "-hide_banner", "-encoders").stdout
-
-
-def room(folder: Path) -> int:
-    """The bytes that are free at `folder`; `OSError` where it cannot be written."""
-    with tempfile.TemporaryFile(dir=folder) as file:
-        file.write(b"a full disk lets files be made, but not be filled")
-    return shutil.disk_usage(folder).free
-
-
-def memory_left() -> dict[str, int]:
-    """{where: bytes}: what this machine has free, and what a container and `ulimit -v` leave of it."""
-    left = {"in this container": _container_memory()}
+def memory_left() -> int | None:
+    """The bytes that this machine has free, or its container where that leaves less; None where neither can be found out."""
+    left = []
     with contextlib.suppress(ImportError):
         import psutil
 
-        left["on this machine"] = psutil.virtual_memory().available
-    with contextlib.suppress(ImportError):  # Windows has no such limit
-        import resource
-
-        addresses = resource.getrlimit(resource.RLIMIT_AS)[0]
-        # Addresses are not memory: torch alone reserves several times what it uses.
-        left["under `ulimit -v`"] = addresses // 4 if addresses != resource.RLIM_INFINITY else None
-    return {where: amount for where, amount in left.items() if amount is not None}
-
-
-def _container_memory() -> int | None:
-    """What the tightest memory limit of this process's control groups, and of those above them, leaves; None where there is no limit."""
-    remaining = []
-    for line in OWN_CGROUPS.read_text().splitlines() if OWN_CGROUPS.exists() else []:
-        _, controllers, path = line.split(":", 2)
-        root, limit_file, used_file = CGROUPS, "memory.max", "memory.current"
-        if controllers:  # version 1
-            root, limit_file, used_file = CGROUPS / controllers, "memory.limit_in_bytes", "memory.usage_in_bytes"
-        group = root / path.lstrip("/")
-        # In a container the path may be that of the host, and the container's own group is the root.
-        for folder in [group, *(parent for parent in group.parents if parent.is_relative_to(root))]:
-            with contextlib.suppress(OSError, ValueError):  # no such group, or no limit: "max"
-                limit, used = (int((folder / name).read_text()) for name in (limit_file, used_file))
-                remaining += [max(limit - used, 0)] if limit < 2**60 else []  # version 1 writes an absurd number for "no limit"
-    return min(remaining, default=None)
+        left.append(psutil.virtual_memory().available)
+    with contextlib.suppress(OSError, ValueError):  # no container, or one without a limit: "max"
+        limit, used = (int((CGROUP / name).read_text()) for name in ("memory.max", "memory.current"))
+        left.append(max(limit - used, 0))
+    return min(left, default=None)
 
 
 def prefix_of(python: str) -> str | None:
@@ -148,15 +106,13 @@ def prefix_of(python: str) -> str | None:
         return None
 
 
-def kernel() -> tuple[str, str | None, Path]:
-    """The program of Jupyter's Python kernel, its environment (None: it does not run), and the folder that says so.
+def kernel() -> tuple[str, str | None]:
+    """The program of Jupyter's Python kernel, and its environment (None: it does not run).
 
     `ImportError` without Jupyter, `KeyError` without such a kernel.
     """
     from jupyter_client.kernelspec import KernelSpecManager
 
-    spec = KernelSpecManager().get_kernel_spec("python3")
-    program = spec.argv[0]
+    program = KernelSpecManager().get_kernel_spec("python3").argv[0]
     # Jupyter itself replaces a plain "python" by the Python that it runs in.
-    prefix = os.path.realpath(sys.prefix) if re.fullmatch(r"python(3(\.\d+)?)?", program) else prefix_of(program)
-    return program, prefix, Path(spec.resource_dir)
+    return program, os.path.realpath(sys.prefix) if re.fullmatch(r"python(3(\.\d+)?)?", program) else prefix_of(program)

@@ -1,4 +1,4 @@
-"""Run by the doctor as a program of its own, where what crashes may crash: load modules, start matplotlib's backend, look for a GPU.
+"""Run by the doctor as a program of its own, where what crashes may crash: load modules, and start matplotlib's backend.
 
 The arguments are the path to look along, as JSON, and the modules; the answer is the last line, in JSON.
 """
@@ -13,14 +13,12 @@ from importlib.machinery import BuiltinImporter, FrozenImporter
 
 sys.path[:] = json.loads(sys.argv[1])
 backend = os.environ.pop("MPLBACKEND", "")  # matplotlib itself would fail at one that it does not know
-broken, backend_error, gpu = {}, "", ""
+broken, backend_error = {}, ""
 with contextlib.redirect_stdout(io.StringIO()):
     for name in sys.argv[2:]:
         print(name, file=sys.__stdout__, flush=True)  # the last one is to blame where no answer comes
         try:
-            module = importlib.import_module(name)
-            if name == "torch":
-                gpu = module.cuda.get_device_name() if module.cuda.is_available() else "Apple's" * module.backends.mps.is_available()
+            importlib.import_module(name)
         except BaseException as error:
             broken[name] = f"{type(error).__name__}: {error}"
     if "matplotlib" in {*sys.argv[2:]} - {*broken}:
@@ -33,4 +31,4 @@ with contextlib.redirect_stdout(io.StringIO()):
 # Whatever was looked for on the path: a file of the student's own could have been taken for it.
 inside = (BuiltinImporter, FrozenImporter)
 loaded = [name for name in sys.modules if "." not in name and not any(importer.find_spec(name) for importer in inside)]
-print(json.dumps({"broken": broken, "loaded": loaded, "backend_error": backend_error, "gpu": gpu}))
+print(json.dumps({"broken": broken, "loaded": loaded, "backend_error": backend_error}))

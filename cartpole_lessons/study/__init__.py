@@ -11,9 +11,19 @@ repeated.
 from cartpole_lessons.study.code import lesson_code
 from cartpole_lessons.study.results import RESULTS, StudyError, machine, nameless, read_results, write_results
 from cartpole_lessons.study.run import Study, read_study, run_study
-from cartpole_lessons.study.statistics import by_row, median_interval, readable, summarise, trains_on, wilson_interval, worst_of_last
+from cartpole_lessons.study.statistics import (
+    HEADINGS,
+    by_row,
+    median_interval,
+    ranges,
+    readable,
+    summarise,
+    trains_on,
+    wilson_interval,
+    worst_of_last,
+)
 
 __all__ = [
-    "RESULTS", "Study", "StudyError", "by_row", "lesson_code", "machine", "median_interval", "nameless", "read_results", "read_study",
-    "readable", "run_study", "summarise", "trains_on", "wilson_interval", "worst_of_last", "write_results",
+    "HEADINGS", "RESULTS", "Study", "StudyError", "by_row", "lesson_code", "machine", "median_interval", "nameless", "ranges", "read_results",
+    "read_study", "readable", "run_study", "summarise", "trains_on", "wilson_interval", "worst_of_last", "write_results",
 ]  # fmt: skip

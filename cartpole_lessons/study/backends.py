@@ -1,4 +1,4 @@
-"""Where the trainings of a study run: in this process, on every core, or on a cluster."""
+"""Where the trainings of a study run: in this process, on every core, on a cluster, or all seeds of a lesson side by side."""
 
 import contextlib
 import functools
@@ -18,7 +18,7 @@ from cartpole_lessons.study.results import StudyError
 if TYPE_CHECKING:
     import distributed
 
-BACKENDS = ("loky", "sequential", "dask")
+BACKENDS = ("loky", "sequential", "dask", "stacked")
 #: How long a scheduler or the first worker of a cluster may take to answer.
 CONNECT_SECONDS = 10
 

@@ -4,20 +4,23 @@ import base64
 import html
 import io
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
-
-import numpy as np
 
 from cartpole_lessons._support.files import write_file
 from cartpole_lessons.lessons import lessons, load_lesson
 from cartpole_lessons.plots import Curve, course_style, plot_learning_curves
-from cartpole_lessons.study import RESULTS, StudyError, by_row, nameless, read_results, read_study, readable, summarise
+from cartpole_lessons.study import HEADINGS, RESULTS, StudyError, by_row, nameless, ranges, read_results, read_study, readable, summarise
 from cartpole_lessons.study.run import check_settings
 from cartpole_lessons.video import record
 
 Run = Mapping[str, Any]
+
+#: The columns of the page's first table; the second has the others.
+REACHED = ("solved", "perfect", "stable", "first_reached", "env_steps", "seconds")
+#: A training that takes longer is filmed as far as it has come by then.
+LONGEST_FILMED = 200_000  # environment steps
 
 STYLE = """
 :root { color-scheme: light; }
@@ -52,24 +55,25 @@ def write_report(path: str | os.PathLike, folder: str | os.PathLike | None = Non
 
 def _rows(folder: str | os.PathLike | None) -> dict[str, list[Run]]:
     """Row -> its runs, by seed."""
-    if folder is None:
-        rows = read_results(RESULTS)
-        if not rows:
-            raise StudyError("This installation holds no published results: pass the folder of a study of your own.")
-        return rows
-    return by_row(read_study(folder).runs)
+    rows = read_results(RESULTS) if folder is None else by_row(read_study(folder).runs)
+    if not rows:
+        raise StudyError("This installation holds no published results: pass the folder of a study of your own.")
+    return rows
 
 
 def _page(title: str, rows: Mapping[str, Sequence[Run]], films: Sequence[str]) -> str:
     runs = [run for group in rows.values() for run in group]
-    seeds = sorted({run["seed"] for run in runs})
-    about = f"{len(runs)} trainings: {len(rows)} row{'s' * (len(rows) != 1)}, seeds {_ranges(seeds)}."
+    about = f"{len(runs)} trainings: {len(rows)} row{'s' * (len(rows) != 1)}, seeds {ranges(run['seed'] for run in runs)}."
+    summaries = summarise(runs)
     parts = [
         f"<h1>{html.escape(title)}</h1><p>{html.escape(about)}</p>",
-        f"<h2>What was reached</h2>{_table(runs)}",
+        f"<h2>What was reached</h2>{_table(summaries, REACHED)}",
         "<p><b>Solved</b>: the mean return of 100 fresh episodes, played without exploration, reaches the environment's own threshold. "
-        "<b>Perfect</b>: every one of them reaches the time limit. In brackets: 95 % intervals. Steps and seconds are medians until the "
-        "training ended by itself; a run that was not solved counts as one that never did.</p>",
+        "<b>Perfect</b>: every one of them reaches the time limit. In brackets: 95 % intervals. <b>First reached</b>: the environment step of "
+        "the first evaluation at or above the threshold; <b>stopped</b>: the step at which the training ended by itself, as late as the "
+        "<b>seconds</b>, evaluations included. These are medians; a run that was not solved counts as one that never stopped.</p>",
+        f"<h2>How long it took</h2>{_table(summaries, [name for name in HEADINGS if name not in REACHED])}",
+        "<p>Until the training ended by itself. A tenth of the runs take as long as the <b>slowest tenth</b>, or longer.</p>",
         f"<h2>How it was learned</h2>{_curves(rows)}",
     ]
     if films:
@@ -79,19 +83,15 @@ def _page(title: str, rows: Mapping[str, Sequence[Run]], films: Sequence[str]) -
     return f'<!DOCTYPE html>\n<html lang="en"><head>{head}<style>{STYLE}</style></head>\n<body>\n{chr(10).join(parts)}\n</body></html>\n'
 
 
-def _table(runs: Iterable[Run]) -> str:
-    columns = {"solved": "solved", "perfect": "perfect", "env_steps": "env steps to solve", "seconds": "seconds to solve"}
-    lines = ["<tr><th>row</th>" + "".join(f"<th>{name}</th>" for name in columns.values()) + "</tr>"]
-    for row, summary in summarise(runs).items():
-        settings = ", ".join(
-            [summary["env_id"], *(f"{name}={value}" for name, value in summary["hyperparameters"].items() if name != "env_id")]
-        )
+def _table(summaries: Mapping[str, Mapping[str, Any]], columns: Collection[str]) -> str:
+    """One line per row, with the settings in small print; columns: keys of `HEADINGS`."""
+    lines = ["<tr><th>row</th>" + "".join(f"<th>{html.escape(HEADINGS[name])}</th>" for name in columns) + "</tr>"]
+    for row, summary in summaries.items():
+        settings = {"env_id": summary["env_id"]} | summary["hyperparameters"]
         cells = readable(summary)
-        lines.append(
-            f"<tr><td>{html.escape(row)}<small>{html.escape(settings)}</small></td>"
-            + "".join(f"<td>{_with_small_interval(cells[name])}</td>" for name in columns)
-            + "</tr>"
-        )
+        named = ", ".join(str(value) if name == "env_id" else f"{name}={value}" for name, value in settings.items())
+        first = f"<td>{html.escape(row)}<small>{html.escape(named)}</small></td>"
+        lines.append(f"<tr>{first}{''.join(f'<td>{_with_small_interval(cells[name])}</td>' for name in columns)}</tr>")
     return f'<div class="wide"><table>{"".join(lines)}</table></div>'
 
 
@@ -106,25 +106,25 @@ def _curves(rows: Mapping[str, Sequence[Run]]) -> str:
         # A rule that needs no training has been evaluated, but there is nothing to draw.
         drawn = [Curve(run["evaluations"], run["solved"]) for run in runs if run["evaluations"] and run["env_steps"]]
         if drawn:
-            label = f"{row}: learning curves of {len(drawn)} seed{'s' * (len(drawn) != 1)}"
-            source = base64.b64encode(_picture(row, drawn)).decode()
-            figures.append(f'<figure><img src="data:image/png;base64,{source}" alt="{html.escape(label, quote=True)}"></figure>')
+            label = html.escape(f"{row}: learning curves of {len(drawn)} seed{'s' * (len(drawn) != 1)}")
+            figures.append(f'<figure><img src="data:image/png;base64,{_picture(row, drawn)}" alt="{label}"></figure>')
     if not figures:
         return "<p>These results hold no evaluations from during the training.</p>"
     legend = "<p>A thin line per seed, ending in a dot where it was solved and in a cross where not.</p>"
     return f'{legend}<div class="grid">{"".join(figures)}</div>'
 
 
-def _picture(title: str, curves: Sequence[Curve]) -> bytes:
+def _picture(title: str, curves: Sequence[Curve]) -> str:
+    """A PNG of the curves, in base64."""
     from matplotlib.figure import Figure
 
     with course_style():
         figure = Figure(figsize=(5, 3.2))
         axes = plot_learning_curves(curves, ax=figure.add_subplot())
-        axes.set_title(title)
+        axes.set_title(title, parse_math=False)  # a file's word for it may be no formula
         file = io.BytesIO()
         figure.savefig(file, format="png", dpi=110)
-    return file.getvalue()
+    return base64.b64encode(file.getvalue()).decode()
 
 
 def typical(runs: Sequence[Run]) -> Run | None:
@@ -154,7 +154,10 @@ def _films(rows: Mapping[str, Sequence[Run]], progress: bool) -> list[str]:
 def _film(row: str, run: Run) -> str:
     if run["lesson"] not in lessons():
         raise StudyError(f"Only the course's own lessons are trained again, and {run['lesson']} is none of them.")
-    result = load_lesson(run["lesson"]).train(seed=run["seed"], **check_settings(run["lesson"], run["hyperparameters"]))
+    settings = check_settings(run["lesson"], run["hyperparameters"])
+    # A file may say anything; a page is worth minutes.
+    settings["max_steps"] = min(settings.get("max_steps", LONGEST_FILMED), LONGEST_FILMED)
+    result = load_lesson(run["lesson"]).train(seed=run["seed"], **settings)
     if result.interrupted:  # half a training, filmed, would look like what the row learned
         raise KeyboardInterrupt
     label = f"{row}, seed {run['seed']}: mean return {result.evaluation.mean:.0f} of {result.evaluation.max_episode_steps}"
@@ -180,9 +183,3 @@ def _machines(runs: Iterable[Run]) -> str:
         used[text] = used.get(text, 0) + 1
     lines = "".join(f"<li>{count} trainings: {html.escape(text)}</li>" for text, count in used.items())
     return f"<ul>{lines}</ul><p>Films are of trainings made again, with the same seed, when this page was written.</p>"
-
-
-def _ranges(numbers: Sequence[int]) -> str:
-    """Ascending numbers as "0-99" or "0-4, 7"."""
-    groups = np.split(np.asarray(numbers), np.flatnonzero(np.diff(numbers) != 1) + 1)
-    return ", ".join(str(group[0]) if len(group) == 1 else f"{group[0]}-{group[-1]}" for group in groups)

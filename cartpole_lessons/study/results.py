@@ -20,24 +20,42 @@ import numpy as np
 
 from cartpole_lessons._support.checks import check_seed
 from cartpole_lessons._support.files import write_file
-from cartpole_lessons.errors import CourseError, InvalidInput
+from cartpole_lessons.errors import CourseError, InvalidInput, in_short
 from cartpole_lessons.hyperparameters import Between, check_value
 from cartpole_lessons.study.statistics import LAST
 
 #: The published results: package data, so that they are there wherever the package is installed.
 RESULTS = Path(__file__).parent.parent / "results"
-#: No training's result comes near this.
-LARGEST_RESULT = 8 * 2**20  # bytes
-#: Of every run: what depends on the code and the seed alone, and what depends on the machine too.
+#: No file of results comes near this.
+LARGEST_FILE = 8 * 2**20  # bytes
+#: What a file can have in it that is no result.
+UNREADABLE = (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError)
+#: What a row has in common, what every run has of its own that depends on the code and the seed alone, and what the machine has a part in.
+SHARED = ("row", "lesson", "env_id", "hyperparameters", "code")
 FIGURES = ("env_steps", "first_reached", "evaluation_steps")
 TIMINGS = ("seconds", "cpu_seconds", "evaluation_seconds")
 #: What a published run keeps beside what its row has in common.
 PUBLISHED = ("seed", "status", "solved", "perfect", "mean_return", *FIGURES, *TIMINGS, "evaluations")
 
+
+class Printable:
+    """Texts that do no harm where they are printed: one line, and no control characters."""
+
+    def __contains__(self, text: str) -> bool:
+        return text.isprintable()
+
+    def __str__(self) -> str:
+        return "in one line, without control characters"
+
+
+Line = Annotated[str, Printable()]
 Steps = Annotated[int, Between(0, 10**12)]
 Return = Annotated[float, Between(-(10**12), 10**12)]
 Seconds = Annotated[float, Between(0, 10**9)]
-KINDS = dict.fromkeys(("row", "lesson", "env_id", "code"), str) | {
+#: A hyperparameter, or each of a list of them.
+Setting = Line | bool | Annotated[float, Between(-(10**18), 10**18)] | None
+KINDS = {
+    **dict.fromkeys(("row", "lesson", "env_id", "code"), Line),
     "status": Literal["ok", "failed"],
     "error": str | None,
     "solved": bool,
@@ -61,61 +79,93 @@ def file_name(run: Mapping[str, Any]) -> str:
 def read_run(path: Path) -> dict[str, Any] | None:
     """The run in the file at `path`; None where it holds none, or another one than its name says."""
     try:
-        # A pipe would wait for ever, and a sparse file can be of any size.
-        if not path.is_file() or path.stat().st_size > LARGEST_RESULT:
-            return None
-        record = json.loads(path.read_bytes())
-        # Neither infinite numbers nor texts that no file can hold.
-        json.dumps(record, allow_nan=False, ensure_ascii=False).encode()
-        run = as_run(record)
+        run = as_run(_read_json(path))
         return run if file_name(run) == path.name else None
-    except (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError):
+    except UNREADABLE:
         return None
 
 
 def as_run(record: Mapping[str, Any]) -> dict[str, Any]:
     """The run in what stands in a file. `InvalidInput` (or `KeyError`, ...) where that is not what a training leaves there."""
-    run = {**record["result"], **record["timings"], "machine": record["machine"]}
+    run = check_run({**record["result"], **record["timings"], "machine": record["machine"]})
+    if (run["error"] is None) == (run["status"] == "failed"):
+        raise InvalidInput("A run that failed has an error, and only such a one.")
+    return run
+
+
+def check_run(run: dict[str, Any]) -> dict[str, Any]:
+    """The run itself; see `as_run`."""
     for name, kind in KINDS.items():
         check_value(name, run[name], kind)
     check_seed(run["seed"])
-    for step, mean in run["evaluations"][:]:  # a list, then
+    for line in (run["error"] or "").split("\n"):
+        check_value("error", line, Line)
+    if not isinstance(run["evaluations"], list):
+        raise InvalidInput("Evaluations are a list.")
+    for step, mean in run["evaluations"]:
         check_value("evaluations", step, Steps), check_value("evaluations", mean, Return)
-    if not all(map(is_setting, run["hyperparameters"].values())) or not all(isinstance(part, str) for part in run["machine"].values()):
-        raise InvalidInput("Hyperparameters are numbers, texts, truth values and lists of them, and a machine is described by texts.")
+    check_settings_of_file(run["hyperparameters"])
+    for name, value in run["machine"].items():
+        check_value("machine", name, Line), check_value("machine", value, Line)
     figures = [run[name] is not None for name in ("mean_return", "env_steps", "seconds")]
     if not all(figures) if run["status"] == "ok" else run["solved"] or run["perfect"]:
         raise InvalidInput("A run that ended has all its figures, and one that failed has solved nothing.")
     return run
 
 
-def is_setting(value: object) -> bool:
-    """Whether a hyperparameter can be kept: numbers, texts, truth values, None, and lists of them."""
-    return all(isinstance(part, str | int | float | None) for part in (value if isinstance(value, list) else [value]))
+def check_settings_of_file(hyperparameters: Mapping[str, Any]) -> None:
+    """`InvalidInput` unless these are names, and texts, numbers, truth values, None, or lists of them."""
+    for name, value in hyperparameters.items():
+        if not name.isidentifier():
+            raise InvalidInput("A hyperparameter has a name.")
+        for part in value if isinstance(value, list) else [value]:
+            check_value(name, part, Setting)
+
+
+def _read_json(path: Path) -> Any:
+    """What stands in a file: no pipe, which would be waited for, nothing endless, and nothing that JSON has no word for."""
+    if not path.is_file():
+        raise ValueError("it is no file")
+    with path.open("rb") as file:
+        text = file.read(LARGEST_FILE + 1)
+    if len(text) > LARGEST_FILE:
+        raise ValueError("it is too large")
+    content = json.loads(text)
+    json.dumps(content, allow_nan=False, ensure_ascii=False).encode()  # neither infinite numbers nor halves of characters
+    return content
 
 
 def read_results(folder: str | os.PathLike = RESULTS) -> dict[str, list[dict[str, Any]]]:
-    """The published results, {row: runs}: a hundred seeds of every lesson, measured by `make study`. Runs are those of `run_study`."""
+    """The published results, {row: runs}: a hundred seeds of every lesson, measured by `make study`. Runs are those of `run_study`.
+
+    A figure that was not recorded is None. `StudyError` where a file is not what `write_results` writes.
+    """
     rows = {}
     for path in sorted(Path(folder).glob("*.json")):
-        content = json.loads(path.read_text(encoding="utf-8"))
-        if "row" in content:
-            shared = {name: value for name, value in content.items() if name != "runs"}
-            rows[content["row"]] = [dict.fromkeys(PUBLISHED) | shared | run for run in content["runs"]]
+        try:
+            content = _read_json(path)
+            if "row" in content:  # not so in what else is published
+                shared = dict.fromkeys((*PUBLISHED, "error")) | {name: value for name, value in content.items() if name != "runs"}
+                runs = [check_run(shared | run) for run in content["runs"]]
+                if not runs or content["row"] != path.stem or len({run["seed"] for run in runs}) < len(runs):
+                    raise ValueError("it belongs to another row, or holds a seed twice")
+                rows[content["row"]] = runs
+        except UNREADABLE as error:
+            said = f"{path} holds no published results ({in_short(error)}): take it out of the folder, or publish that row again."
+            raise StudyError(said) from None
     return rows
 
 
 def write_results(runs: Sequence[Mapping[str, Any]], folder: str | os.PathLike = RESULTS) -> Path:
     """Publish the runs of one row as one compact file, ROW.json, from which `read_results` has them back.
 
-    Of more than 60 evaluations of a run, an even choice is kept, and all of the last ones. The machine's name is not.
+    Of more than 60 evaluations of a run, an even choice is kept, and all of the last ten. The machine's name is not.
     """
     first = runs[0]
-    shared = {name: first[name] for name in ("row", "lesson", "env_id", "hyperparameters", "code")}
-    shared["machine"] = nameless(first["machine"])
+    shared = {name: first[name] for name in SHARED} | {"machine": nameless(first["machine"])}
     shared |= {name: first[name] for name in ("settings_chosen_with", "verified") if name in first}  # what benchmarks/measure.py says
     lines = [
-        json.dumps({name: _thinned(run[name]) if name == "evaluations" else run[name] for name in PUBLISHED}, separators=(",", ":"))
+        json.dumps({name: run[name] for name in PUBLISHED} | {"evaluations": _thinned(run["evaluations"])}, separators=(",", ":"))
         for run in runs
     ]
     path = Path(folder) / f"{first['row']}.json"
@@ -131,8 +181,7 @@ def canonical(content: object) -> bytes:
 
 def machine() -> dict[str, str]:
     """What a result depends on besides the code: versions, system, processor, and the host's name."""
-    versions = {name: metadata.version(name) for name in ("cartpole-lessons", "torch", "gymnasium", "numpy")}
-    versions["cartpole_lessons"] = versions.pop("cartpole-lessons")
+    versions = {name.replace("-", "_"): metadata.version(name) for name in ("torch", "gymnasium", "numpy", "cartpole-lessons")}
     about = {"host": platform.node(), "system": platform.system(), "processor": platform.machine(), "python": platform.python_version()}
     return about | versions
 

@@ -9,13 +9,13 @@ import json
 import os
 import tempfile
 import traceback
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import cartpole_lessons
-from cartpole_lessons._support.checks import check_choice, check_count, check_seed
+from cartpole_lessons._support.checks import check_choice, check_count, check_seed, shown
 from cartpole_lessons._support.files import write_file
 from cartpole_lessons.display import bars_are_seen
 from cartpole_lessons.environment import env_spec
@@ -25,7 +25,18 @@ from cartpole_lessons.lessons import lessons as lessons_of_the_course
 from cartpole_lessons.lessons import load_lesson
 from cartpole_lessons.study.backends import BACKENDS, needed, results_of
 from cartpole_lessons.study.code import lesson_code, loaded_code
-from cartpole_lessons.study.results import FIGURES, TIMINGS, StudyError, as_run, canonical, file_name, is_setting, machine, read_run
+from cartpole_lessons.study.results import (
+    FIGURES,
+    TIMINGS,
+    Line,
+    StudyError,
+    as_run,
+    canonical,
+    check_settings_of_file,
+    file_name,
+    machine,
+    read_run,
+)
 from cartpole_lessons.study.statistics import summarise, worst_of_last
 
 if TYPE_CHECKING:
@@ -33,9 +44,10 @@ if TYPE_CHECKING:
 
 Row = tuple[str, Mapping[str, Any]]
 
-
 #: The end of a traceback says what went wrong; the text of an error may be of any length.
 LONGEST_ERROR = 20_000  # characters
+#: What every run has in a table, before its hyperparameters.
+COLUMNS = ("row", "lesson", "env_id", "seed", "status", "solved", "perfect", "mean_return", *FIGURES, *TIMINGS)
 
 
 @dataclass(frozen=True)
@@ -57,7 +69,7 @@ class Task:
 
 @dataclass(frozen=True)
 class Study:
-    """The results of a study. Each run is a dict; `run_study` describes it."""
+    """The results of a study. Each run is a dict; `cartpole_lessons.study.results` says what is in it."""
 
     folder: Path
     runs: list[dict[str, Any]]  #: by row, then by seed
@@ -76,10 +88,9 @@ class Study:
 
     def table(self) -> list[dict[str, Any]]:
         """One flat dict per run: its figures, one entry per hyperparameter that any row sets, and the worst of its last evaluations."""
-        names = sorted({name for run in self.runs for name in run["hyperparameters"]} - {"env_id"})
-        kept = ("row", "lesson", "env_id", "seed", "status", "solved", "perfect", "mean_return", *FIGURES, *TIMINGS)
+        names = sorted({name for run in self.runs for name in run["hyperparameters"]} - {*COLUMNS, "worst_of_last"})
         return [
-            {name: run[name] for name in kept}
+            {name: run[name] for name in COLUMNS}
             | {"worst_of_last": worst_of_last(run)}
             | {name: run["hyperparameters"].get(name) for name in names}
             for run in self.runs
@@ -124,14 +135,14 @@ def run_study(
     backend: "loky" (one process per core, or `workers` of them), "sequential" (in this process), or "dask": on the cluster whose scheduler
     listens at `scheduler` ("tcp://host:8786"; giving it is enough). A cluster needs the same course installed, and no shared disk: files
     are written here, as results arrive. `dask worker --nworkers auto --nthreads 1` starts workers that use all of a machine.
+    "stacked": all seeds of a row side by side in this process, in a fraction of the time, for the lessons in `stacked.STACKED`.
     retry_failed: run those again that raised; otherwise they stay failed, and counted.
 
     Called again with the same folder, it runs what is missing; what is corrupt or was made by other code (`stale`) is named and runs again.
-    Same results on every backend, byte for byte but for timings and machine. A training that raises is a result too, and is counted.
+    Same results on every backend, byte for byte but for timings and machine; only stacked seeds draw numbers of their own, and a run's
+    machine says so. A training that raises is a result too, and is counted.
 
-    A run is a dict: row, lesson, env_id, hyperparameters (the keywords given), seed, code (hash of the code that its numbers depend on),
-    status ("ok" or "failed"), error (None or the traceback), solved, perfect, mean_return, env_steps, first_reached, evaluation_steps,
-    evaluations (list of [env step, mean return]), seconds, cpu_seconds, evaluation_seconds, machine (versions among it).
+    A run is a dict; `cartpole_lessons.study.results` says what is in it.
 
     `InvalidInput` on an unknown lesson, hyperparameter, environment or backend, and on a value that the lesson does not allow;
     `RecordingError` where a file cannot be written; `MissingDependency` where joblib or dask is not installed; `StudyError` where a
@@ -143,7 +154,7 @@ def run_study(
         raise InvalidInput('backend="dask" needs the address of a running scheduler: pass for example scheduler="tcp://localhost:8786".')
     workers = None if workers is None else check_count("workers", workers, most=1_024)
     tasks = {task.file_name: task for task in _tasks(lessons, seeds, grid or {})}
-    _check_writable(folder)
+    _check_writable(folder, tasks)
 
     found = {name: read_run(folder / name) for name in tasks if (folder / name).exists()}
     corrupt = [name for name, run in found.items() if run is None]
@@ -160,7 +171,9 @@ def run_study(
     try:
         with (
             tqdm(total=len(tasks), initial=len(runs), desc="study", unit=" runs", disable=not (progress and bars_are_seen())) as bar,
-            contextlib.closing(results_of(run_task, missing, backend, workers, scheduler)) as results,
+            contextlib.closing(
+                stacked_results(missing) if backend == "stacked" else results_of(run_task, missing, backend, workers, scheduler)
+            ) as results,
         ):
             for name, record in results:
                 run = as_run(record)
@@ -209,11 +222,38 @@ def read_study(folder: str | os.PathLike) -> Study:
     return Study(folder, sorted(runs.values(), key=lambda run: (run["row"], run["seed"])), stale, corrupt, unknown)
 
 
-def run_task(task: Task) -> tuple[str, dict[str, Any]]:
+def stacked_results(tasks: Sequence[Task]) -> Iterator[tuple[str, dict[str, Any]]]:
+    """What `run_task` returns for each of the tasks, with all seeds of a row, or a hundred of more, side by side in this process."""
+    from cartpole_lessons.study.stacked import train_stacked
+
+    rows = {(task.row, task.lesson): [] for task in tasks}
+    for task in tasks:
+        rows[task.row, task.lesson].append(task)
+    stacks = [{task.seed: task for task in row[start : start + 100]} for row in rows.values() for start in range(0, len(row), 100)]
+    # All of them before the first learns, so that what cannot be stacked is refused before.
+    outcomes = []
+    for stack in stacks:
+        first = next(iter(stack.values()))
+        outcomes.append(train_stacked(first.lesson, list(stack), **first.hyperparameters))
+    for stack, outcomes_of_stack in zip(stacks, outcomes, strict=True):
+        for seed, outcome in outcomes_of_stack:
+            name, record = run_task(stack[seed], functools.partial(_handed_over, outcome))
+            record["machine"]["backend"] = "stacked"
+            yield name, record
+
+
+def _handed_over(outcome: Any, **_: Any) -> Any:
+    """Stands in for a `train` whose outcome is there."""
+    if isinstance(outcome, Exception):
+        raise outcome
+    return outcome
+
+
+def run_task(task: Task, train: Callable | None = None) -> tuple[str, dict[str, Any]]:
     """Train as `task` says: the name of its file, and what belongs there. Whatever the training raises becomes part of that."""
     result = {**vars(task), "status": "ok", "error": None}
     try:
-        trained = load_lesson(task.lesson).train(seed=task.seed, **task.hyperparameters)
+        trained = (train or load_lesson(task.lesson).train)(seed=task.seed, **task.hyperparameters)
         if trained.interrupted:  # `train` has turned Ctrl-C into the best policy so far; here it stops the study
             raise KeyboardInterrupt
         figures = trained.summary()
@@ -225,7 +265,7 @@ def run_task(task: Task) -> tuple[str, dict[str, Any]]:
         # Without this module's frame and without where the course is installed: the same on every machine.
         lines = traceback.format_exception(type(error), error, error.__traceback__.tb_next)
         text = "".join(lines)[-LONGEST_ERROR:].replace(f"{Path(cartpole_lessons.__file__).parent.parent}{os.sep}", "")
-        result |= {"status": "failed", "error": text, "solved": False, "perfect": False, "mean_return": None}
+        result |= {"status": "failed", "error": _printable(text), "solved": False, "perfect": False, "mean_return": None}
         result |= dict.fromkeys(FIGURES) | {"evaluations": []}
         record = {"result": result, "timings": dict.fromkeys(TIMINGS), "machine": machine()}
     record["result"]["code"] = loaded_code(task.lesson)
@@ -250,7 +290,7 @@ def _tasks(lessons: object, seeds: object, grid: Mapping[str, Sequence[Any]]) ->
     for row, (lesson, keywords) in rows.items():
         for chosen in combinations:
             settings = check_settings(lesson, {**keywords, **chosen})
-            label = " ".join([str(row), *(f"{name}={settings[name]}" for name in chosen)])
+            label = check_value("The name of a row", " ".join([str(row), *(f"{name}={settings[name]}" for name in chosen)]), Line)
             env_id = settings.get("env_id", settings_of(load_lesson(lesson).train)["env_id"].default)
             plans.append((label, lesson, env_id, settings, lesson_code(lesson)))
     return [Task(row, lesson, env_id, settings, seed, code) for seed in seeds for row, lesson, env_id, settings, code in plans]
@@ -269,16 +309,18 @@ def check_settings(lesson: str, keywords: Mapping[str, Any]) -> dict[str, Any]:
         env_spec(settings["env_id"])
     try:
         settings = json.loads(json.dumps(settings, allow_nan=False, default=lambda value: value.tolist()))
-        kept = all(map(is_setting, settings.values()))
+        check_settings_of_file(settings)
     except (TypeError, ValueError, AttributeError):
-        kept = False
-    if not kept:
-        raise InvalidInput(f"The hyperparameters of a study are numbers, texts, truth values and lists of them, but got {dict(keywords)}.")
+        said = f"The hyperparameters of a study are numbers, texts, truth values and lists of them, but got {shown(dict(keywords))}."
+        raise InvalidInput(said) from None
     return settings
 
 
-def _check_writable(folder: Path) -> None:
+def _check_writable(folder: Path, names: Iterable[str]) -> None:
     """`RecordingError` before anything is trained, where its result could not be kept."""
+    for path in (folder / name for name in names):
+        if os.path.lexists(path) and (path.is_symlink() or not path.is_file()):
+            raise RecordingError(f"{path} is no plain file, and a result belongs there: take it away.")
     try:
         folder.mkdir(parents=True, exist_ok=True)
         tempfile.TemporaryFile(dir=folder).close()
@@ -291,7 +333,12 @@ def _check_writable(folder: Path) -> None:
 def _say(what: str, names: Sequence[str]) -> None:
     """Name the files that something is the matter with, in one sentence."""
     if names:
-        print(f"{what}: {', '.join(names[:3])}{f' and {len(names) - 3} more' if len(names) > 3 else ''}.")
+        print(f"{what}: {_printable(', '.join(names[:3]))}{f' and {len(names) - 3} more' if len(names) > 3 else ''}.")
+
+
+def _printable(text: str) -> str:
+    """The text without what a terminal would obey."""
+    return "".join(letter if letter.isprintable() or letter == "\n" else "?" for letter in text)
 
 
 def _plain_cell(value: object) -> object:

@@ -1,6 +1,7 @@
 """From runs to figures: shares and medians with their intervals, one summary per row, and the cells of a table."""
 
 import contextlib
+import functools
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -87,11 +88,18 @@ def wilson_interval(successes: int, of: int) -> tuple[float, float]:
 def median_interval(values: Sequence[float]) -> tuple[float, float, float]:
     """Median of `values` and its 95 % percentile bootstrap interval. Values may be infinite; same values, same interval."""
     values = np.sort(np.asarray(values, dtype=float))
-    resamples = np.random.default_rng(0).choice(values, (RESAMPLES, len(values)))
+    medians = values[_middles_of_resamples(len(values))].mean(axis=1)
     tails = [(1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2]
     # No interpolation between two medians: one of them may be infinite.
-    low, high = np.quantile(np.median(resamples, axis=1), tails, method="inverted_cdf")
+    low, high = np.quantile(medians, tails, method="inverted_cdf")
     return float(np.median(values)), float(low), float(high)
+
+
+@functools.lru_cache
+def _middles_of_resamples(count: int) -> np.ndarray:
+    """Of so many sorted values, drawn again and again with replacement: the places of the two in the middle, int (RESAMPLES, 2)."""
+    places = np.sort(np.random.default_rng(0).integers(count, size=(RESAMPLES, count)))
+    return places[:, [(count - 1) // 2, count // 2]]
 
 
 def ranges(numbers: Iterable[int]) -> str:
@@ -104,16 +112,16 @@ def ranges(numbers: Iterable[int]) -> str:
 def readable(summary: Mapping[str, Any]) -> dict[str, str]:
     """The cells of a table, from one of `summarise`'s entries; `HEADINGS` has a heading for each.
 
-    "-" stands for what was not recorded, and for how long it took to stop where the trainings were told not to.
+    "-" stands for what was not recorded; where trainings were told not to stop, for how long that took, and elsewhere for what became of it.
     """
 
     def number(value: float, name: str) -> str:
         if np.isinf(value):
             return "not reached"
-        return f"{value:.0%}" if name == "evaluation_share" else f"{value:,.{2 if 'seconds' in name else 0}f}"
+        return f"{100 * value:.0f} %" if name == "evaluation_share" else f"{value:,.{2 if 'seconds' in name else 0}f}"
 
     cells = {}
-    for name in ("solved", "perfect", "stable"):
+    for name in ("solved", "perfect", *["stable"] * trains_on(summary)):
         part = summary[name]
         cells[name] = part and f"{part['count']} of {part['of']} ({100 * part['low']:.0f}-{100 * part['high']:.0f} %)"
     for name in FIGURES:
@@ -122,7 +130,7 @@ def readable(summary: Mapping[str, Any]) -> dict[str, str]:
             continue
         shown = {key: number(value, name) for key, value in part.items()}
         middle, low, high = shown["median"], shown["low"], shown["high"]
-        cells[name] = middle if middle == low == high else f"{middle} ({low}-{high})"
+        cells[name] = middle if middle == low == high else f"{middle} ({low.removesuffix(' %')}-{high})"
         cells |= {f"{name}_{key}": shown[key] for key in ("mean", "slowest_tenth", "longest")}
     return {name: cells.get(name) or "-" for name in HEADINGS}
 
