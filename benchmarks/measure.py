@@ -96,8 +96,9 @@ def verify(rows: Collection[str], seeds: int, workers: int | None) -> int:
         again = read_results(f"{folder}/published")
     different = 0
     for row, runs in published.items():
-        before = {run["seed"]: [run[name] for name in COMPARED] for run in runs}
-        differ = [str(run["seed"]) for run in again[row] if [run[name] for name in COMPARED] != before.get(run["seed"])]
+        recorded = [name for name in COMPARED if runs[0][name] is not None]  # older results lack some
+        before = {run["seed"]: [run[name] for name in recorded] for run in runs}
+        differ = [str(run["seed"]) for run in again[row] if [run[name] for name in recorded] != before.get(run["seed"])]
         print(f"{row}: " + (f"other figures on seed {', '.join(differ)}" if differ else f"the same on {seeds} seeds"))
         if not differ:
             today = {"code": again[row][0]["code"], "verified": {"seeds": seeds, "machine": nameless(machine())}}
