@@ -45,12 +45,12 @@ def test_a_lesson_whose_package_is_missing_names_it(monkeypatch, missing):
 
 
 def test_a_module_of_ones_own_is_a_lesson(tmp_path, monkeypatch):
-    package = tmp_path / "my_lessons"
+    package = tmp_path / "a_students_lessons"
     package.mkdir()
     (package / "__init__.py").touch()
     (package / "mine.py").write_text("def train(seed=0, **hyperparameters): ...\n")
     monkeypatch.syspath_prepend(tmp_path)
-    assert load_lesson("my_lessons.mine").__name__ == "my_lessons.mine"
+    assert load_lesson("a_students_lessons.mine").__name__ == "a_students_lessons.mine"
 
 
 @pytest.mark.parametrize("lesson", lessons())
