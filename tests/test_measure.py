@@ -47,7 +47,6 @@ def test_published_results_come_back_as_they_were_but_for_the_machines_name(tmp_
     path = write_results(runs, tmp_path)
     assert path == tmp_path / "row.json"
     assert "secret" not in path.read_text()
-    assert '"env_steps":1000,' in path.read_text()
     (back,) = read_results(tmp_path).values()
     differs = ("machine", "error", "evaluations")
     assert [{k: v for k, v in run.items() if k not in differs} for run in back] == [

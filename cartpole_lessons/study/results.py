@@ -145,8 +145,10 @@ def read_results(folder: str | os.PathLike = RESULTS) -> dict[str, list[dict[str
         try:
             content = _read_json(path)
             if "row" in content:  # not so in what else is published
-                shared = dict.fromkeys((*PUBLISHED, "error")) | {name: value for name, value in content.items() if name != "runs"}
-                runs = [check_run(shared | run) for run in content["runs"]]
+                shared = dict.fromkeys((*PUBLISHED, "error")) | {
+                    name: value for name, value in content.items() if name not in ("columns", "runs")
+                }
+                runs = [check_run(shared | dict(zip(content["columns"], run, strict=True))) for run in content["runs"]]
                 if not runs or content["row"] != path.stem or len({run["seed"] for run in runs}) < len(runs):
                     raise ValueError("it belongs to another row, or holds a seed twice")
                 rows[content["row"]] = runs
@@ -165,9 +167,10 @@ def write_results(runs: Sequence[Mapping[str, Any]], folder: str | os.PathLike =
     shared = {name: first[name] for name in SHARED} | {"machine": nameless(first["machine"])}
     shared |= {name: first[name] for name in ("settings_chosen_with", "verified") if name in first}  # what benchmarks/measure.py says
     lines = [
-        json.dumps({name: run[name] for name in PUBLISHED} | {"evaluations": _thinned(run["evaluations"])}, separators=(",", ":"))
+        json.dumps([_thinned(run[name]) if name == "evaluations" else run[name] for name in PUBLISHED], separators=(",", ":"))
         for run in runs
     ]
+    shared["columns"] = PUBLISHED  # of the runs, each of which is a list
     path = Path(folder) / f"{first['row']}.json"
     text = json.dumps(shared, indent=1).removesuffix("\n}") + ',\n "runs": [\n' + ",\n".join(lines) + "\n]}\n"
     write_file(path, text.encode(), "The results")
