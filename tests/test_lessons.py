@@ -110,7 +110,7 @@ def test_what_changed_is_a_diff_of_two_functions():
     assert "\n+    clip: " in what_changed(load_lesson("actor_critic").train, load_lesson("ppo").train)
 
 
-@pytest.mark.parametrize("function", [len, 3, "train", None, eval("lambda: 0")])
+@pytest.mark.parametrize("function", [len, 3, "train", None])
 def test_what_changed_needs_functions_whose_source_is_at_hand(function):
     with pytest.raises(InvalidInput) as caught:
         what_changed(before, function)
