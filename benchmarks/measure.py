@@ -57,6 +57,11 @@ ROWS = {
     "gaussian_reinforce": ("gaussian_reinforce", {}),
     "augmented_random_search": ("augmented_random_search", {}),
     "augmented_random_search-CartPole-v1": ("augmented_random_search", {"env_id": "CartPole-v1"}),
+    # What is each piece of a lesson worth? One thing is different, and the steps are limited.
+    "dqn-no_target": ("dqn", {"target_rate": 1.0, "max_steps": 30_000}),
+    "dqn-slow_target": ("dqn", {"target_rate": 0.01, "max_steps": 30_000}),
+    "dqn-start_at_0": ("dqn", {"start_value": 0.0, "max_steps": 30_000}),
+    "dqn-small_memory": ("dqn", {"capacity": 500, "max_steps": 30_000}),
     # Trained on after they are perfect: does what was learned stay?
     "better_dqn-stability": ("better_dqn", {"max_steps": 100_000, "stop_when_perfect": False}),
     "dqn-stability": ("dqn", {"max_steps": 100_000, "stop_when_perfect": False}),

@@ -14,7 +14,7 @@ from typing import Any
 import nbformat
 
 from cartpole_lessons._support.files import atomic_write
-from cartpole_lessons.study import RESULTS, ranges, read_results, readable, summarise, trains_on
+from cartpole_lessons.study import RESULTS, is_ablation, ranges, read_results, readable, summarise, trains_on
 from cartpole_lessons.training import SECONDS_BETWEEN_SAVES
 from notebooks import read_notebook
 
@@ -121,12 +121,12 @@ def table(head: list[str], rows: list[list[str]]) -> str:
 def figures_table(columns: dict[str, str], *, trained_on: bool = False) -> str:
     """One line per published row, in the order of the lessons: these of its figures, {name in `readable`: heading}.
 
-    trained_on: the rows that were trained on after they were perfect; otherwise the others.
+    trained_on: the rows that were trained on after they were perfect; otherwise the others, but for those of a lesson with one thing changed.
     """
     titles, rows = lesson_titles(), {}
     for row, runs in read_results(RESULTS).items():
         summary = summarise(runs)[row]
-        if trains_on(summary) == trained_on:
+        if trains_on(summary) == trained_on and not is_ablation(summary):
             title = titles.get(summary["lesson"], summary["lesson"])
             elsewhere = f" on {summary['env_id'].split('/')[-1]}" if row != summary["lesson"] and not trained_on else ""
             cells = readable(summary)

@@ -47,28 +47,27 @@ def double_targets(batch: Transition, network: nn.Module, target: nn.Module) -> 
 
 # %% ../../notebooks/07_better_dqn.ipynb #q-network
 class QNetwork(dqn.QNetwork):
-    """Observations -> the value Q of each of the two pushes, around `start_value` at first."""
+    """Observations -> the value Q of each of the two pushes, made of V and both advantages."""
 
     def __init__(
         self,
         hidden: int = 64,
         angle_scale: float = 5.0,
+        start_value: float = 50.0,
         dueling: bool = True,
-        start_value: float = 100.0,
     ) -> None:
-        super().__init__(hidden, angle_scale)
-        self.dueling, self.start_value = dueling, start_value
+        super().__init__(hidden, angle_scale, start_value)
+        self.dueling = dueling
         if dueling:
             self.layers[-1] = nn.Linear(hidden, 3)  # V, and A of both pushes
 
     def forward(self, observations: torch.Tensor) -> torch.Tensor:
         """Observations float32 (..., 4) -> values float32 (..., 2)."""
-        # Outputs of size 1 are what a network learns most easily; values move by tens.
-        outputs = 10 * self.layers(observations * self.scale)
-        if self.dueling:
-            advantages = outputs[..., 1:]
-            outputs = outputs[..., :1] + advantages - advantages.mean(-1, keepdim=True)
-        return self.start_value + outputs
+        outputs = super().forward(observations)
+        if not self.dueling:
+            return outputs
+        value, advantages = outputs[..., :1], outputs[..., 1:]
+        return value + advantages - advantages.mean(-1, keepdim=True)
 
 # %% ../../notebooks/07_better_dqn.ipynb #n-step
 def n_step_transitions(steps: Steps, n: int, discount: float) -> Transition:
@@ -127,12 +126,12 @@ def train(
     learning_rate: Positive = 0.003,  # step size of AdamW
     final_learning_rate: Positive = 1e-5,  # what is left of it in the end, at the least
     annealing_steps: StepCount = 50_000,  # environment steps until it is that small
-    discount: Share = 0.99,  # what a reward counts if it comes one step later
+    discount: Share = 0.98,  # what a reward counts if it comes one step later
     n_steps: Count = 8,  # rewards that a target adds up before it asks the network
     double: bool = True,  # the network chooses the next push, the target network values it
     dueling: bool = True,  # values are made of one for the state and one for each push
-    start_value: Number = 100.0,  # what the network says of a state it knows nothing of
-    target_rate: Share = 0.05,  # share by which the target network follows at each update
+    start_value: Number = 50.0,  # what the network says of a state it knows nothing of
+    target_rate: Share = 0.2,  # share by which the target network follows at each update
     average_rate: Share = 0.01,  # and the averaged network, which is what acts in the end
     epsilon_start: Share = 0.5,  # share of random pushes at first
     epsilon_end: Share = 0.2,  # and in the end
@@ -144,7 +143,7 @@ def train(
     """Deep Q-learning that forgets less: double, dueling, n-step, annealed, averaged."""
     envs = make_envs(run.env_id, num_envs, seed=run.seed, actions="discrete")
     collector = StepCollector(envs, steps_per_round)
-    network = QNetwork(hidden, angle_scale, dueling, start_value).to(device)
+    network = QNetwork(hidden, angle_scale, start_value, dueling).to(device)
     target = copy.deepcopy(network).requires_grad_(False)
     average = copy.deepcopy(network).requires_grad_(False)
     optimizer = torch.optim.AdamW(network.parameters(), lr=learning_rate, amsgrad=True, fused=True)

@@ -16,17 +16,28 @@ from torch.nn.functional import smooth_l1_loss
 
 from cartpole_lessons.environment import make_envs
 from cartpole_lessons.errors import InvalidInput
-from cartpole_lessons.hyperparameters import Count, Device, Positive, Share, StepCount, Units
+from cartpole_lessons.hyperparameters import (
+    Count,
+    Device,
+    Number,
+    Positive,
+    Share,
+    StepCount,
+    Units,
+)
 from cartpole_lessons.policy import Policy
 from cartpole_lessons.rollout import StepCollector, Steps
 from cartpole_lessons.training import Run, training
 
 # %% ../../notebooks/06_dqn.ipynb #q-network
 class QNetwork(Policy):
-    """Observations -> the value Q of each of the two pushes."""
+    """Observations -> the value Q of each of the two pushes, around `start_value` at first."""
 
-    def __init__(self, hidden: int = 128, angle_scale: float = 5.0) -> None:
+    def __init__(
+        self, hidden: int = 64, angle_scale: float = 5.0, start_value: float = 50.0
+    ) -> None:
         super().__init__()
+        self.start_value = start_value
         self.register_buffer("scale", torch.tensor([1.0, 1.0, angle_scale, 1.0]))
         self.layers = nn.Sequential(
             nn.Linear(4, hidden),
@@ -38,7 +49,8 @@ class QNetwork(Policy):
 
     def forward(self, observations: torch.Tensor) -> torch.Tensor:
         """Observations float32 (..., 4) -> values float32 (..., 2)."""
-        return self.layers(observations * self.scale)
+        # Outputs of size 1 are what a network learns most easily; values move by tens.
+        return self.start_value + 10 * self.layers(observations * self.scale)
 
     def actions(
         self, observations: torch.Tensor, deterministic: bool, epsilon: float = 0.0
@@ -165,22 +177,23 @@ def train(
     steps_per_round: Count = 4,  # steps of each between two looks at the memory
     updates_per_step: Positive = 0.125,  # optimizer steps per environment step
     batch_size: StepCount = 128,  # transitions that an update learns from
-    capacity: StepCount = 10_000,  # transitions that the memory holds
+    capacity: StepCount = 5_000,  # transitions that the memory holds
     learning_starts: StepCount = 500,  # environment steps before the first update
     learning_rate: Positive = 0.003,  # step size of AdamW
-    discount: Share = 0.99,  # what a reward counts if it comes one step later
-    target_rate: Share = 0.01,  # share by which the target network follows at each update
-    epsilon_start: Share = 0.9,  # share of random pushes at first
-    epsilon_end: Share = 0.05,  # and in the end
+    discount: Share = 0.98,  # what a reward counts if it comes one step later
+    start_value: Number = 50.0,  # what the network says of a state it knows nothing of
+    target_rate: Share = 0.2,  # share by which the target network follows at each update
+    epsilon_start: Share = 0.5,  # share of random pushes at first
+    epsilon_end: Share = 0.2,  # and in the end
     epsilon_decay: Positive = 1_000,  # steps in which the way to the end shrinks by a factor e
-    hidden: Units = 128,  # units of each of the two hidden layers
+    hidden: Units = 64,  # units of each of the two hidden layers
     angle_scale: Positive = 5.0,  # factor on the pole's angle before the first layer
     device: Device = "cpu",  # where torch computes: "cpu", "cuda" or "mps"
 ) -> None:
     """Deep Q-learning: learn what each push is worth, from batches drawn out of a memory."""
     envs = make_envs(run.env_id, num_envs, seed=run.seed, actions="discrete")
     collector = StepCollector(envs, steps_per_round)
-    network = QNetwork(hidden, angle_scale).to(device)
+    network = QNetwork(hidden, angle_scale, start_value).to(device)
     target = copy.deepcopy(network).requires_grad_(False)
     optimizer = torch.optim.AdamW(network.parameters(), lr=learning_rate, amsgrad=True, fused=True)
     memory = ReplayMemory(capacity, device)

@@ -14,6 +14,7 @@ from cartpole_lessons.study.run import Study, read_study, run_study
 from cartpole_lessons.study.statistics import (
     HEADINGS,
     by_row,
+    is_ablation,
     median_interval,
     ranges,
     readable,
@@ -24,6 +25,6 @@ from cartpole_lessons.study.statistics import (
 )
 
 __all__ = [
-    "HEADINGS", "RESULTS", "Study", "StudyError", "by_row", "lesson_code", "machine", "median_interval", "nameless", "ranges", "read_results",
+    "HEADINGS", "RESULTS", "Study", "StudyError", "by_row", "is_ablation", "lesson_code", "machine", "median_interval", "nameless", "ranges", "read_results",
     "read_study", "readable", "run_study", "summarise", "trains_on", "wilson_interval", "worst_of_last", "write_results",
 ]  # fmt: skip

@@ -52,6 +52,11 @@ def trains_on(row: Mapping[str, Any]) -> bool:
     return row["hyperparameters"].get("stop_when_perfect") is False
 
 
+def is_ablation(row: Mapping[str, Any]) -> bool:
+    """True for a run, or a summary of runs, of a lesson with one thing changed, for a limited number of steps: it is compared, not recommended."""
+    return "max_steps" in row["hyperparameters"] and not trains_on(row)
+
+
 def worst_of_last(run: Run) -> float | None:
     """The lowest of the run's last ten evaluations: what it is worth once it has learned. None where there is no evaluation."""
     return min((mean for _, mean in run["evaluations"][-LAST:]), default=None)
