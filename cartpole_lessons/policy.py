@@ -1,5 +1,6 @@
 """What every policy of the course has in common: it looks at observations, and acts."""
 
+import copy
 import functools
 import itertools
 import math
@@ -56,8 +57,7 @@ class Policy(nn.Module):
         `InvalidAction` where weights or buffers are NaN or infinite.
         """
         self.check_weights()
-        changed = {"actions", "forward"} & vars(self).keys()  # in this one object, where the other would not know of it
-        network = _InNumPy(self) if self.device.type == "cpu" and not changed else self
+        network = _in_numpy_too(self) if self.device.type == "cpu" else self
         return lambda observations: self._act(network, observations, deterministic, exploration)
 
     @torch.no_grad()
@@ -90,27 +90,17 @@ class Policy(nn.Module):
         return chosen if isinstance(observations, torch.Tensor) else chosen.cpu().numpy()[()]
 
 
-class _InNumPy:
-    """Stands in for a policy while it acts: the same methods and weights, but its linear layers are computed by NumPy.
+def _in_numpy_too(policy: Policy) -> Policy:
+    """A copy of the policy on the same weights, whose linear layers are computed by NumPy.
 
     With so few observations and units torch needs longer to get ready than to compute.
     """
-
-    def __init__(self, policy: Policy) -> None:
-        self._policy = policy
-        for name, module in policy.named_children():
-            function = _in_numpy(module)
-            if function is not None:
-                setattr(self, name, lambda inputs, function=function: torch.from_numpy(function(inputs.numpy())))
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._policy, name)
-
-    def __call__(self, observations: torch.Tensor) -> Any:
-        return type(self._policy).forward(self, observations)
-
-    def actions(self, *arguments: Any, **exploration: Any) -> torch.Tensor:
-        return type(self._policy).actions(self, *arguments, **exploration)
+    twin = copy.copy(policy)
+    for name, module in policy.named_children():
+        function = _in_numpy(module)
+        if function is not None:  # an attribute of the object itself is found before a module of that name
+            vars(twin)[name] = lambda inputs, function=function: torch.from_numpy(function(inputs.numpy()))
+    return twin
 
 
 def _in_numpy(module: nn.Module) -> Callable[[np.ndarray], np.ndarray] | None:

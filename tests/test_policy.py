@@ -109,6 +109,23 @@ def test_acting_in_a_rollout_is_what_act_says_with_the_weights_of_that_moment(ob
     assert not np.array_equal(act(observations), act(observations))
 
 
+class Doubled(Network):
+    def forward(self, observations):
+        assert isinstance(self, Doubled)
+        return 2 * super().forward(observations)
+
+
+def test_a_policy_that_builds_on_another_acts_in_a_rollout(observations):
+    policy = Doubled().eval()
+    np.testing.assert_allclose(policy.acting()(observations), policy.act(observations), rtol=1e-5, atol=1e-6)
+
+
+def test_a_method_that_was_replaced_in_one_object_is_the_one_that_acts(observations):
+    policy = Network().eval()
+    policy.actions = lambda observations, deterministic: torch.zeros(len(observations))
+    assert not policy.acting()(observations).any()
+
+
 def test_who_looks_into_a_network_sees_it_act(observations):
     policy, seen = Network().eval(), []
     policy.body[0].register_forward_hook(lambda module, inputs, output: seen.append(output))
