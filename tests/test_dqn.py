@@ -31,10 +31,10 @@ def numbered(first, count):
 
 def constant_network(*values):
     """A Q-network that says these values of every state."""
-    network = dqn.QNetwork(hidden=4)
+    network = dqn.QNetwork(hidden=4, start_value=0.0)
     for weights in network.parameters():
         torch.nn.init.zeros_(weights)
-    network.layers[-1].bias.data = torch.tensor(values)
+    network.layers[-1].bias.data = torch.tensor(values) / 10  # the network's scale
     return network
 
 
@@ -156,7 +156,7 @@ def test_only_the_push_that_was_made_is_learned():
 def test_soft_update_moves_by_its_share():
     target, network = constant_network(0.0, 10.0), constant_network(1.0, 20.0)
     dqn.soft_update(target, network, rate=0.25)
-    torch.testing.assert_close(target.layers[-1].bias.data, torch.tensor([0.25, 12.5]))
+    torch.testing.assert_close(target(torch.zeros(4)), torch.tensor([0.25, 12.5]))
     dqn.soft_update(target, network, rate=1.0)
     assert all(torch.equal(slow, fast) for slow, fast in zip(target.parameters(), network.parameters(), strict=True))
 

@@ -132,7 +132,7 @@ def train(
     dueling: bool = True,  # values are made of one for the state and one for each push
     start_value: Number = 50.0,  # what the network says of a state it knows nothing of
     target_rate: Share = 0.2,  # share by which the target network follows at each update
-    average_rate: Share = 0.01,  # and the averaged network, which is what acts in the end
+    average_rate: Share = 0.03,  # and the averaged network, which is what acts in the end
     epsilon_start: Share = 0.5,  # share of random pushes at first
     epsilon_end: Share = 0.2,  # and in the end
     epsilon_decay: Positive = 1_000,  # steps in which the way to the end shrinks by a factor e

@@ -564,7 +564,7 @@ class DQN(FromSteps):
     steps_of_a_batch = "steps_per_round"
 
     def networks(self, settings: Mapping[str, Any]) -> list[nn.Module]:
-        return [QNetwork(settings["hidden"], settings["angle_scale"])]
+        return [QNetwork(settings["hidden"], settings["angle_scale"], settings["start_value"])]
 
     def make_optimizer(self, settings: Mapping[str, Any]) -> torch.optim.Optimizer:
         (weights,) = self.weights
