@@ -53,7 +53,7 @@ class QNetwork(dqn.QNetwork):
         self,
         hidden: int = 64,
         angle_scale: float = 5.0,
-        start_value: float = 50.0,
+        start_value: float = 100.0,
         dueling: bool = True,
     ) -> None:
         super().__init__(hidden, angle_scale, start_value)
@@ -126,11 +126,11 @@ def train(
     learning_rate: Positive = 0.003,  # step size of AdamW
     final_learning_rate: Positive = 1e-5,  # what is left of it in the end, at the least
     annealing_steps: StepCount = 50_000,  # environment steps until it is that small
-    discount: Share = 0.98,  # what a reward counts if it comes one step later
+    discount: Share = 0.99,  # what a reward counts if it comes one step later
     n_steps: Count = 8,  # rewards that a target adds up before it asks the network
     double: bool = True,  # the network chooses the next push, the target network values it
     dueling: bool = True,  # values are made of one for the state and one for each push
-    start_value: Number = 50.0,  # what the network says of a state it knows nothing of
+    start_value: Number = 100.0,  # what the network says of a state it knows nothing of
     target_rate: Share = 0.2,  # share by which the target network follows at each update
     average_rate: Share = 0.03,  # and the averaged network, which is what acts in the end
     epsilon_start: Share = 0.5,  # share of random pushes at first

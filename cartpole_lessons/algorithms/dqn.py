@@ -34,7 +34,7 @@ class QNetwork(Policy):
     """Observations -> the value Q of each of the two pushes, around `start_value` at first."""
 
     def __init__(
-        self, hidden: int = 64, angle_scale: float = 5.0, start_value: float = 50.0
+        self, hidden: int = 64, angle_scale: float = 5.0, start_value: float = 100.0
     ) -> None:
         super().__init__()
         self.start_value = start_value
@@ -177,14 +177,14 @@ def train(
     steps_per_round: Count = 4,  # steps of each between two looks at the memory
     updates_per_step: Positive = 0.125,  # optimizer steps per environment step
     batch_size: StepCount = 128,  # transitions that an update learns from
-    capacity: StepCount = 5_000,  # transitions that the memory holds
+    capacity: StepCount = 10_000,  # transitions that the memory holds
     learning_starts: StepCount = 500,  # environment steps before the first update
     learning_rate: Positive = 0.003,  # step size of AdamW
-    discount: Share = 0.98,  # what a reward counts if it comes one step later
-    start_value: Number = 50.0,  # what the network says of a state it knows nothing of
+    discount: Share = 0.99,  # what a reward counts if it comes one step later
+    start_value: Number = 100.0,  # what the network says of a state it knows nothing of
     target_rate: Share = 0.2,  # share by which the target network follows at each update
-    epsilon_start: Share = 0.5,  # share of random pushes at first
-    epsilon_end: Share = 0.2,  # and in the end
+    epsilon_start: Share = 0.9,  # share of random pushes at first
+    epsilon_end: Share = 0.05,  # and in the end
     epsilon_decay: Positive = 1_000,  # steps in which the way to the end shrinks by a factor e
     hidden: Units = 64,  # units of each of the two hidden layers
     angle_scale: Positive = 5.0,  # factor on the pole's angle before the first layer
