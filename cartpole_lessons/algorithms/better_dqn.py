@@ -63,11 +63,11 @@ class QNetwork(dqn.QNetwork):
 
     def forward(self, observations: torch.Tensor) -> torch.Tensor:
         """Observations float32 (..., 4) -> values float32 (..., 2)."""
-        outputs = super().forward(observations)
-        if not self.dueling:
-            return outputs
-        value, advantages = outputs[..., :1], outputs[..., 1:]
-        return value + advantages - advantages.mean(-1, keepdim=True)
+        outputs = 10 * self.layers(observations * self.scale)
+        if self.dueling:
+            advantages = outputs[..., 1:]
+            outputs = outputs[..., :1] + advantages - advantages.mean(-1, keepdim=True)
+        return self.start_value + outputs
 
 # %% ../../notebooks/07_better_dqn.ipynb #n-step
 def n_step_transitions(steps: Steps, n: int, discount: float) -> Transition:
@@ -131,8 +131,8 @@ def train(
     double: bool = True,  # the network chooses the next push, the target network values it
     dueling: bool = True,  # values are made of one for the state and one for each push
     start_value: Number = 100.0,  # what the network says of a state it knows nothing of
-    target_rate: Share = 0.2,  # share by which the target network follows at each update
-    average_rate: Share = 0.03,  # and the averaged network, which is what acts in the end
+    target_rate: Share = 0.05,  # share by which the target network follows at each update
+    average_rate: Share = 0.01,  # and the averaged network, which is what acts in the end
     epsilon_start: Share = 0.5,  # share of random pushes at first
     epsilon_end: Share = 0.2,  # and in the end
     epsilon_decay: Positive = 1_000,  # steps in which the way to the end shrinks by a factor e
