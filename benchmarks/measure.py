@@ -58,6 +58,10 @@ ROWS = {
     "augmented_random_search": ("augmented_random_search", {}),
     "augmented_random_search-CartPole-v1": ("augmented_random_search", {"env_id": "CartPole-v1"}),
     # What is each piece of a lesson worth? One thing is different, and the steps are limited.
+    "ppo-no_clip": ("ppo", {"clip": 1e6, "max_steps": 30_000}),
+    "ppo-lambda_1": ("ppo", {"gae_lambda": 1.0, "max_steps": 30_000}),
+    "ppo-not_normalised": ("ppo", {"normalise_advantages": False, "max_steps": 30_000}),
+    "ppo-one_pass": ("ppo", {"epochs": 1, "minibatches": 1, "max_steps": 30_000}),
     "dqn-no_target": ("dqn", {"target_rate": 1.0, "max_steps": 30_000}),
     "dqn-slow_target": ("dqn", {"target_rate": 0.01, "max_steps": 30_000}),
     "dqn-start_at_0": ("dqn", {"start_value": 0.0, "max_steps": 30_000}),
