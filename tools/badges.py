@@ -3,6 +3,7 @@
 `make badges`; the tests call `derived_files` and fail on any file that differs from what stands there.
 """
 
+import functools
 import json
 import math
 import re
@@ -59,9 +60,15 @@ def exported_module(path: Path) -> str | None:
     return exported[1] if exported else None
 
 
+@functools.cache
+def results_in(folder: Path) -> dict[str, list[dict[str, Any]]]:
+    """The published results, read once."""
+    return read_results(folder)
+
+
 def published(path: Path) -> dict[str, Any] | None:
     """The summary of the lesson's own row in the published results: the one that has its module's name."""
-    runs = read_results(RESULTS).get(exported_module(path))
+    runs = results_in(RESULTS).get(exported_module(path))
     return summarise(runs)[runs[0]["row"]] if runs else None
 
 
@@ -124,7 +131,7 @@ def figures_table(columns: dict[str, str], *, trained_on: bool = False) -> str:
     trained_on: the rows that were trained on after they were perfect; otherwise the others, but for those of a lesson with one thing changed.
     """
     titles, rows = lesson_titles(), {}
-    for row, runs in read_results(RESULTS).items():
+    for row, runs in results_in(RESULTS).items():
         summary = summarise(runs)[row]
         if trains_on(summary) == trained_on and not is_ablation(summary):
             title = titles.get(summary["lesson"], summary["lesson"])
@@ -138,7 +145,7 @@ def figures_table(columns: dict[str, str], *, trained_on: bool = False) -> str:
 
 def seeds_sentence(*, trained_on: bool) -> str:
     """Which seeds these rows were measured on, and which their settings were chosen with."""
-    runs = [run for group in read_results(RESULTS).values() for run in group if trains_on(run) == trained_on]
+    runs = [run for group in results_in(RESULTS).values() for run in group if trains_on(run) == trained_on]
     chosen = {run["settings_chosen_with"] for run in runs if "settings_chosen_with" in run}
     return f"Seeds {ranges(run['seed'] for run in runs)}." + "".join(f" Settings were chosen with {seeds}." for seeds in sorted(chosen))
 
@@ -146,7 +153,7 @@ def seeds_sentence(*, trained_on: bool) -> str:
 def learning_curves() -> str:
     """The picture of the published learning curves, and what it shows, where `make study` has drawn it."""
     titles = lesson_titles()
-    shown = {row: runs for row, runs in read_results(RESULTS).items() if row in titles and any(run["evaluations"] for run in runs)}
+    shown = {row: runs for row, runs in results_in(RESULTS).items() if row in titles and any(run["evaluations"] for run in runs)}
     if not shown or not (ROOT / PICTURE).exists():
         return "*`make study` draws the learning curves here.*"
     seeds = ranges(run["seed"] for runs in shown.values() for run in runs)
