@@ -34,7 +34,7 @@ from cartpole_lessons.rollout import collect_episodes
 from cartpole_lessons.training import Run, training
 
 # How long one example takes says more about who else uses the machine than about the code.
-hypothesis.settings.register_profile("course", deadline=None)
+hypothesis.settings.register_profile("course", deadline=None, max_examples=30)
 hypothesis.settings.load_profile("course")
 
 # A shell starts what runs in the background with Ctrl-C switched off; the tests that press it need it on.

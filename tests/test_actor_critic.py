@@ -3,7 +3,7 @@
 import hypothesis.strategies as st
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 
 from cartpole_lessons.algorithms import actor_critic
 from cartpole_lessons.algorithms.policy_gradient import PolicyNetwork
@@ -38,7 +38,6 @@ def slow_n_step_return(rewards, next_values, terminated, truncated, discount):
     return with_bootstrap
 
 
-@settings(deadline=None)
 @given(rollouts())
 def test_n_step_returns_equal_the_slow_version(rollout):
     rewards, values, terminated, truncated = rollout

@@ -3,7 +3,7 @@
 import pytest
 import torch
 from conftest import one_sentence
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from test_dqn import constant_network, numbered, one_environment
 
@@ -26,7 +26,6 @@ def slow_window(steps, start, n, discount):
     return total, discount ** (k + 1), start + k + 1
 
 
-@settings(deadline=None)
 @given(st.lists(st.sampled_from(["goes on", "goes on", "terminated", "truncated"]), min_size=1, max_size=12), st.integers(1, 6))
 def test_windows_equal_the_slow_version_and_never_cross_an_episodes_end(ends, n):
     # After an end comes a reset step, which no window may hold.

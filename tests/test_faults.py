@@ -227,7 +227,7 @@ PRESSED = {
 
 def ctrl_c_at_random_moments(count):
     """Train and press Ctrl-C, `count` times; print a line of JSON that says how often a result, or nothing at all, came out of it."""
-    progress.LivePlot.__init__.__defaults__ = (0.05,)  # seconds: while it draws is a moment like any other
+    progress.LivePlot.__init__.__defaults__ = (0.05 if FULL else 0.2,)  # seconds: while it draws is a moment like any other
     torch.set_num_threads(2)
     outcomes, faults, generator = {"result": 0, "nothing begun": 0, "came too late": 0}, [], random.Random(5)
     for name, learner in PRESSED.items():

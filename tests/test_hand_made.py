@@ -79,7 +79,7 @@ def test_mirrored_observations_are_pushed_the_other_way(state):
         assert discrete.act(-state) == 1 - discrete.act(state)
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(states, st.sampled_from(["CartPole-v1", CONTINUOUS_CARTPOLE]))
 def test_a_mirrored_start_lasts_equally_long(state, env_id):
     state = state / 10

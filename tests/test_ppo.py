@@ -3,7 +3,7 @@
 import hypothesis.strategies as st
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from test_actor_critic import rollouts
 
 from cartpole_lessons.algorithms import actor_critic, ppo
@@ -26,7 +26,6 @@ def slow_gae(rewards, values, terminated, truncated, discount, gae_lambda):
     return total
 
 
-@settings(deadline=None)
 @given(rollouts(), st.floats(0, 1))
 def test_generalised_advantages_equal_the_slow_version(rollout, gae_lambda):
     rewards, values, terminated, truncated = rollout
@@ -37,7 +36,6 @@ def test_generalised_advantages_equal_the_slow_version(rollout, gae_lambda):
             assert fast[step, env].item() == pytest.approx(slow_gae(*columns, DISCOUNT, gae_lambda), rel=1e-4, abs=1e-4)
 
 
-@settings(deadline=None)
 @given(rollouts())
 def test_lambda_1_is_the_n_step_return_of_lesson_04_minus_the_value(rollout):
     rewards, values, *ends = rollout
