@@ -1,8 +1,6 @@
 """The lessons as documents: structure, committed outputs, and the modules that are exported from them."""
 
 import ast
-import functools
-import importlib
 import re
 import shutil
 import subprocess
@@ -194,22 +192,3 @@ def test_exported_functions_state_shapes_and_types(path):
     public = [node for node in members if isinstance(node, ast.FunctionDef | ast.ClassDef) and not node.name.startswith("_")]
     assert [node.name for node in public if not ast.get_docstring(node)] == []
     assert [node.name for node in public if isinstance(node, ast.FunctionDef) and node.returns is None] == []
-
-
-def test_whoever_sets_the_parameters_from_outside_trains_with_them(path, notebook):
-    """As papermill does it: a cell with other values, right after the one that is tagged."""
-    tagged = [cell.source for cell in code_cells(notebook) if "parameters" in cell.metadata.get("tags", [])]
-    module, cells = exported_module(path), {cell.id: cell.source for cell in code_cells(notebook)}
-    assert len(tagged) == (module is not None and module.stem not in ("hand_made", "many_seeds"))  # these train nothing, or many
-    if "learn" not in cells or not tagged:
-        return
-    if module.stem == "reinforce":  # its parameters are those of the engine that is built by hand
-        assert {"SEED", "MAX_EPISODES"} <= set(re.findall(r"^\w+", tagged[0], re.MULTILINE))
-        assert "SEED" in cells["wire"]
-        assert "MAX_EPISODES" in cells["run-by-hand"]
-        return
-    train = importlib.import_module(f"cartpole_lessons.algorithms.{module.stem}").train
-    there = {"train": functools.partial(train, stop_when_perfect=False)}
-    exec(f"{tagged[0]}\nseed, max_steps = 5, 300\n{cells['learn']}", there)
-    assert there["result"].seed == 5
-    assert 300 <= there["result"].env_steps < 5_000
