@@ -69,7 +69,7 @@ def markdown(source: str, say: Say) -> str:
     def block(text: str) -> str:
         if text.startswith("```"):
             return re.sub(r"(?<= # ).+|(?<=^# ).+", lambda comment: say(comment[0]), text, flags=re.MULTILINE)
-        joined = re.sub(r"\s*\n\s*(?![*>|#])", " ", text)
+        joined = re.sub(r"\n(?!(?:[*>]|#+) |\|)\s*", " ", text)
         return say(joined) if has_words(joined) else text
 
     return "\n\n".join(block(text) for text in re.split(r"\n\n+", source))
@@ -78,11 +78,12 @@ def markdown(source: str, say: Say) -> str:
 def first_cell(source: str, path: str, note: str, say: Say) -> str:
     """The cell with title and badges: its badges open `path`, and a note says where it comes from."""
     before, begin, measured, end, after = re.split(BADGES, source, maxsplit=1)
+    opening = markdown(before.strip(), say)
     if measured:
         numbers = re.findall(NUMBER, measured)
         measured = f"\n{say(re.sub(NUMBER, '{}', measured.strip())).format(*numbers)}\n"
     badges = f"{begin}{launch_badges(path)}\n{measured or ''}{end}"
-    return "\n\n".join([markdown(before.strip(), say), badges, note, markdown(after.strip(), say)])
+    return "\n\n".join([opening, badges, note, markdown(after.strip(), say)])
 
 
 def code(source: str, say: Say) -> str:
@@ -105,9 +106,11 @@ def code(source: str, say: Say) -> str:
         opening = re.match("[a-z]*(\"|')", source[start:end])
         if has_words(source[start + opening.end() : end - 1]):
             spans.append((start + opening.end(), end - 1))
-    for start, end in sorted(spans, reverse=True):
-        source = source[:start] + say(source[start:end]) + source[end:]
-    return source
+    parts, done = [], 0
+    for start, end in sorted(spans):
+        parts += [source[done:start], say(source[start:end])]
+        done = end
+    return "".join([*parts, source[done:]])
 
 
 def displayed(node: ast.AST, shown: bool = False) -> list[ast.expr]:
