@@ -34,7 +34,7 @@ FORMULA, CODE, LINK = r"\$\$.*?\$\$|\$[^$]+\$", r"`[^`]+`", r"\]\([^)]*\)"
 PLACEHOLDER, NUMBER = r"\{[^{}]*(?:\{[^{}]*\}[^{}]*)*\}|\\n", r"\d+(?:[.,]\d+)*"
 BADGES = re.compile(r"(<!-- badges -->\n).*?\n\n?(All cells[^\n]*\n)?(<!-- /badges -->)", re.DOTALL)
 #: Arguments and methods whose strings are seen on a plot or a page.
-DISPLAYING = {"label", "title", "xlabel", "ylabel"}, {"print", "text", "set_title"}
+ARGUMENTS, METHODS = {"label", "title", "xlabel", "ylabel"}, {"print", "text", "set_title"}
 NOTE = (
     f"*Translated with machine help from [the English](SOURCE). Is a sentence wrong, or could it be plainer? [Tell us]({REPOSITORY}/issues/new), "
     "or correct `translations/LANGUAGE.po`.*"
@@ -121,15 +121,15 @@ def displayed(node: ast.AST, shown: bool = False) -> list[ast.expr]:
         return [node] if isinstance(node.value, str) and (shown or re.search(r"[a-z] [a-z]", node.value)) else []
     if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant):  # a docstring: `help` shows it in English, too
         return []
-    found = []
-    for field, value in ast.iter_fields(node):
-        for child in value if isinstance(value, list) else [value]:
-            if isinstance(child, ast.keyword):
-                found += [] if child.arg == "loc" else displayed(child.value, child.arg in DISPLAYING[0])
-            elif isinstance(child, ast.AST):
-                called = isinstance(node, ast.Call) and field == "args" and (ast.unparse(node.func).rpartition(".")[2] in DISPLAYING[1])
-                found += displayed(child, called or (isinstance(node, ast.IfExp) and field in ("body", "orelse")))
-    return found
+    if isinstance(node, ast.Call):
+        arguments = [(value, ast.unparse(node.func).rpartition(".")[2] in METHODS) for value in node.args]
+        arguments += [(keyword.value, keyword.arg in ARGUMENTS) for keyword in node.keywords if keyword.arg != "loc"]
+        children = [(node.func, False), *arguments]
+    elif isinstance(node, ast.IfExp):
+        children = [(node.test, False), (node.body, True), (node.orelse, True)]
+    else:
+        children = [(child, shown and isinstance(node, ast.List)) for child in ast.iter_child_nodes(node)]
+    return [string for child, seen in children for string in displayed(child, seen)]
 
 
 class Catalogue:
