@@ -183,6 +183,7 @@ class Catalogue:
         old = {key: entry for key, entry in self.entries.items() if key not in self.asked and key[1] != ANY}
         kept = [entry for key, entry in self.entries.items() if key[1] == ANY]
         self.file.clear()
+        self.file.header = "Each message is named by its cell and by a digest of its English text: see CONTRIBUTING.md."
         self.file.metadata = {"Language": self.language, "MIME-Version": "1.0", "Content-Type": "text/plain; charset=UTF-8"}
         for key, message in self.asked.items():
             entry = self.entries.get(key)
@@ -318,7 +319,8 @@ def main() -> int:
     catalogues = [Catalogue(path.stem) for path in sorted(CATALOGUES.glob("*.po"))]
     to_execute = [lesson for catalogue in catalogues for lesson in write(catalogue)]
     problems = [f"{catalogue.path.name}, {problem}" for catalogue in catalogues for problem in catalogue.problems()]
-    print("\n".join(problems))
+    for problem in problems:
+        print(problem)
     if to_execute:
         subprocess.run([sys.executable, str(ROOT / "tools" / "run_lessons.py"), "--in-place", *to_execute], check=True)
     return 1 if problems else 0
