@@ -8,6 +8,7 @@ import pkgutil
 import re
 from collections.abc import Callable
 from importlib import import_module, util
+from itertools import chain
 from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, NamedTuple
@@ -109,7 +110,7 @@ class Changes(str):
 
 
 def what_changed(before: Callable, after: Callable) -> Changes:
-    """How the function `after` differs from `before`: lines that went (-) and came (+)."""
+    """How the function `after` differs from `before`: lines that went (-) and came (+). Not in its comments, which may be in another language."""
     sources = []
     for function in (before, after):
         try:
@@ -117,5 +118,10 @@ def what_changed(before: Callable, after: Callable) -> Changes:
         except (OSError, TypeError):
             said = f"The source of {shown(function)} is not at hand: pass a function that stands in a file or in a cell."
             raise InvalidInput(said) from None
-    lines = difflib.unified_diff(*sources, n=1, lineterm="")
-    return Changes("\n".join(line for line in lines if line[:3] not in ("---", "+++", "@@ ")))
+    code = [[re.sub(r"(?<=\S)  # .*", "", line) for line in source] for source in sources]
+    went, came = sources
+    lines = []
+    for tag, i, i_end, j, j_end in chain(*difflib.SequenceMatcher(None, *code).get_grouped_opcodes(1)):
+        lines += [f"-{line}" for line in went[i:i_end]] if tag != "equal" else []
+        lines += [f"{' ' if tag == 'equal' else '+'}{line}" for line in came[j:j_end]]
+    return Changes("\n".join(lines))

@@ -110,6 +110,24 @@ def test_what_changed_is_a_diff_of_two_functions():
     assert "\n+    clip: " in what_changed(load_lesson("actor_critic").train, load_lesson("ppo").train)
 
 
+def test_what_changed_looks_past_comments_so_that_a_translated_lesson_shows_the_same_lines():
+    def before(clip):
+        ratios = clip + 1  # how far
+        return ratios  # and no further
+
+    english = before
+
+    def before(clip):
+        ratios = clip + 2  # how far e fit go
+        return ratios  # e no fit pass dat one
+
+    assert what_changed(english, before).splitlines()[1:] == [
+        "-        ratios = clip + 1  # how far",
+        "+        ratios = clip + 2  # how far e fit go",
+        "         return ratios  # e no fit pass dat one",
+    ]
+
+
 @pytest.mark.parametrize("function", [len, 3, "train", None])
 def test_what_changed_needs_functions_whose_source_is_at_hand(function):
     with pytest.raises(InvalidInput) as caught:

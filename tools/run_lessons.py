@@ -27,6 +27,7 @@ from cartpole_lessons.history import RESULT_MIME
 from notebooks import read_notebook
 
 ROOT = Path(__file__).resolve().parent.parent
+NOTEBOOKS = ROOT / "notebooks"
 BUILD = ROOT / "build" / "lessons"
 #: Where lessons run, a folder for each of these processes. One whose process is gone was left by a run that was killed.
 WORKSHOPS = ROOT / "build" / "running"
@@ -48,12 +49,17 @@ MathJax.Ajax.loadComplete("[MathJax]/config/local/fonts.js");
 
 
 def find_lessons(names: list[str]) -> list[Path]:
-    """Notebooks whose name starts with one of `names` ("02" is enough), all of them without names."""
-    lessons = sorted((ROOT / "notebooks").glob("[0-9]*.ipynb"))
-    chosen = [lesson for lesson in lessons if not names or any(lesson.stem.startswith(name) for name in names)]
+    """Notebooks whose name starts with one of `names` ("02" is enough, "pcm" takes a whole language), all of them without names."""
+    lessons = [lesson for pattern in ("[0-9]*.ipynb", "[a-z]*/[0-9]*.ipynb") for lesson in sorted(NOTEBOOKS.glob(pattern))]
+    chosen = [lesson for lesson in lessons if not names or name_of(lesson).startswith(tuple(names))]
     if not chosen:
-        sys.exit(f"No lesson is called {' or '.join(names)}: there are {', '.join(lesson.stem for lesson in lessons)}.")
+        sys.exit(f"No lesson is called {' or '.join(names)}: there are {', '.join(name_of(lesson) for lesson in lessons)}.")
     return chosen
+
+
+def name_of(lesson: Path) -> str:
+    """`02_policy_gradient`; in another language `pcm/02_policy_gradient`."""
+    return lesson.relative_to(NOTEBOOKS).with_suffix("").as_posix()
 
 
 def execute(lesson: Path, clients: list[NotebookClient]) -> tuple[nbformat.NotebookNode, float, str | None]:
@@ -62,7 +68,7 @@ def execute(lesson: Path, clients: list[NotebookClient]) -> tuple[nbformat.Noteb
     Its client joins `clients`, so that Ctrl-C finds its kernel.
     """
     notebook = read_notebook(lesson)
-    folder = WORKSHOP / lesson.stem
+    folder = WORKSHOP / name_of(lesson)
     folder.mkdir(parents=True)
     client = NotebookClient(
         notebook,
@@ -101,7 +107,7 @@ def clear_what_killed_runs_left() -> None:
     for folder in WORKSHOPS.glob("*"):
         if not _is_running(int(folder.name)):
             shutil.rmtree(folder, ignore_errors=True)
-    for half in [*(ROOT / "notebooks").glob(".[0-9]*.ipynb.*"), *BUILD.glob(".[0-9]*.*.*"), *BUILD.glob(".index.html.*")]:
+    for half in [*NOTEBOOKS.rglob(".[0-9]*.ipynb.*"), *BUILD.rglob(".[0-9]*.*.*"), *BUILD.glob(".index.html.*")]:
         half.unlink(missing_ok=True)
 
 
@@ -123,23 +129,26 @@ def results_of(notebook: nbformat.NotebookNode) -> list[dict]:
 
 def save_outputs(notebook: nbformat.NotebookNode, lesson: Path) -> Path:
     """Write executed notebook, HTML page and films, each whole or not at all; return the page."""
-    _write(BUILD / lesson.name, nbformat.writes(notebook).encode())
+    name = name_of(lesson)
+    language, up = (lesson.parent.name, "../") if "/" in name else ("en", "")
+    _write(BUILD / f"{name}.ipynb", nbformat.writes(notebook).encode())
     # A page otherwise asks the network for MathJax, and for RequireJS, which nothing in it uses.
-    exporter = HTMLExporter(mathjax_url=f"{MATHJAX}/MathJax.js?config=TeX-AMS-MML_HTMLorMML-full,Safe,local/fonts", require_js_url="")
+    exporter = HTMLExporter(mathjax_url=f"{up}{MATHJAX}/MathJax.js?config=TeX-AMS-MML_HTMLorMML-full,Safe,local/fonts", require_js_url="")
     html, _ = exporter.from_notebook_node(notebook, resources={"metadata": {"name": lesson.stem}})
-    page = BUILD / f"{lesson.stem}.html"
-    _write(page, re.sub(r'href="(\d\d_\w+)\.ipynb"', r'href="\1.html"', html).encode())
+    html = re.sub(r'href="((?:\.\./)?\d\d_\w+)\.ipynb"', r'href="\1.html"', html)
+    page = BUILD / f"{name}.html"
+    _write(page, html.replace('<html lang="en"', f'<html lang="{language}"', 1).encode())
     films = re.findall(r'aria-label="([^"]*)"><source src="data:video/mp4;base64,([^"]*)"', "".join(_html_outputs(notebook)))
     for number, (label, data) in enumerate(films, start=1):
         words = re.sub(r"[^a-z0-9]+", "-", label.lower()).strip("-")[:40]
-        _write(BUILD / f"{lesson.stem}-film{number}-{words}.mp4", base64.b64decode(data))
+        _write(BUILD / f"{name}-film{number}-{words}.mp4", base64.b64decode(data))
     return page
 
 
 def save_index(lessons: list[Path]) -> Path:
     """A page with a link to each lesson's page that is there."""
-    pages = [BUILD / f"{lesson.stem}.html" for lesson in lessons]
-    links = "".join(f'<li><a href="{page.name}">{page.stem.replace("_", " ")}</a></li>\n' for page in pages if page.exists())
+    names = [name for name in map(name_of, lessons) if (BUILD / f"{name}.html").exists()]
+    links = "".join(f'<li><a href="{name}.html">{name.replace("_", " ")}</a></li>\n' for name in names)
     head = (
         '<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">'
     )
@@ -222,11 +231,11 @@ def main() -> int:
                 error = f"cannot be written ({failed.strerror or failed})"
             results = results_of(notebook)
             good = good and error is None and all(result["solved"] for result in results)
-            print(f"  {lesson.stem:<28}{seconds:6.1f} s  {error or 'done'}  {page.relative_to(ROOT)}", flush=True)
+            print(f"  {name_of(lesson):<32}{seconds:6.1f} s  {error or 'done'}  {page.relative_to(ROOT)}", flush=True)
             solved = "failed" if error else f"{sum(result['solved'] for result in results)} of {len(results)}" if results else "-"
             steps = f"{results[-1]['env_steps']:,}" if results else "-"
             mean = f"{results[-1]['mean_return']:.1f}" if results else "-"
-            rows[lesson] = (lesson.stem, f"{seconds:.1f}", solved, steps, mean, str(page.relative_to(ROOT)))
+            rows[lesson] = (name_of(lesson), f"{seconds:.1f}", solved, steps, mean, str(page.relative_to(ROOT)))
         if not arguments.in_place:
             save_index(find_lessons([]))
     except KeyboardInterrupt:

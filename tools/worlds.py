@@ -13,6 +13,8 @@ import sys
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
+#: First digits of the lessons. In other languages their code is the same.
+ENGLISH = ["0", "1"]
 WORLDS = {
     "as taught": {},
     "another CPU's arithmetic": {"ATEN_CPU_CAPABILITY": "default"},
@@ -25,7 +27,8 @@ def main(lessons: list[str]) -> int:
     failed = []
     for name, variables in WORLDS.items():
         print(f"\n{name}", flush=True)
-        done = subprocess.run([sys.executable, ROOT / "tools" / "run_lessons.py", *lessons], cwd=ROOT, env=os.environ | variables)
+        command = [sys.executable, ROOT / "tools" / "run_lessons.py", *(lessons or ENGLISH)]
+        done = subprocess.run(command, cwd=ROOT, env=os.environ | variables)
         if done.returncode == 130:  # Ctrl-C
             return 130
         failed += [name] if done.returncode else []
