@@ -36,7 +36,7 @@ BADGES = re.compile(r"(<!-- badges -->\n).*?\n\n?(All cells[^\n]*\n)?(<!-- /badg
 #: Arguments and methods whose strings are seen on a plot or a page.
 ARGUMENTS, METHODS = {"label", "title", "xlabel", "ylabel"}, {"print", "text", "set_title"}
 NOTE = (
-    f"*Translated with machine help from [the English](SOURCE). Is a sentence wrong, or could it be plainer? [Tell us]({REPOSITORY}/issues/new), "
+    "*Translated with machine help from [the English](SOURCE). Is a sentence wrong, or could it be plainer? [Tell us](REPOSITORY/issues/new), "
     "or correct `translations/LANGUAGE.po`.*"
 )
 HEADINGS = "lesson | what happens | open"
@@ -256,7 +256,9 @@ def _path(path: Path) -> str:
 
 def _note(catalogue: Catalogue, source: str) -> str:
     """What stands above everything that was translated: one message for all of it."""
-    return catalogue.say("edition")(NOTE).replace("SOURCE", source).replace("LANGUAGE", catalogue.language)
+    return (
+        catalogue.say("edition")(NOTE).replace("SOURCE", source).replace("LANGUAGE", catalogue.language).replace("REPOSITORY", REPOSITORY)
+    )
 
 
 def readme(catalogue: Catalogue, lessons: dict[Path, nbformat.NotebookNode | str]) -> str:

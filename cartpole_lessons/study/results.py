@@ -22,7 +22,7 @@ from cartpole_lessons._support.checks import check_seed
 from cartpole_lessons._support.files import write_file
 from cartpole_lessons.errors import CourseError, InvalidInput, in_short
 from cartpole_lessons.hyperparameters import Between, check_value
-from cartpole_lessons.study.statistics import LAST
+from cartpole_lessons.study.statistics import LAST, is_ablation
 
 #: The published results: package data, so that they are there wherever the package is installed.
 RESULTS = Path(__file__).parent.parent / "results"
@@ -164,14 +164,15 @@ def read_results(folder: str | os.PathLike = RESULTS) -> dict[str, list[dict[str
 def write_results(runs: Sequence[Mapping[str, Any]], folder: str | os.PathLike = RESULTS) -> Path:
     """Publish the runs of one row as one compact file, ROW.json, from which `read_results` has them back.
 
-    Of more than 60 evaluations of a run, an even choice is kept, and all of the last ten. The machine's name is not.
+    Of more than 60 evaluations of a run, an even choice is kept, and all of the last ten; of an ablation none, because nobody draws
+    them. The machine's name is not kept.
     """
     first = runs[0]
     shared = {name: first[name] for name in SHARED} | {"machine": nameless(first["machine"])}
     shared |= {name: first[name] for name in ("settings_chosen_with", "verified") if name in first}  # what benchmarks/measure.py says
     lines = [
-        json.dumps([_thinned(run[name]) if name == "evaluations" else run[name] for name in PUBLISHED], separators=(",", ":"))
-        for run in runs
+        json.dumps([run[name] for name in PUBLISHED], separators=(",", ":"))
+        for run in ({**run, "evaluations": [] if is_ablation(run) else _thinned(run["evaluations"])} for run in runs)
     ]
     shared["columns"] = PUBLISHED  # of the runs, each of which is a list
     path = Path(folder) / f"{first['row']}.json"

@@ -54,7 +54,7 @@ def trains_on(row: Mapping[str, Any]) -> bool:
 
 def is_ablation(row: Mapping[str, Any]) -> bool:
     """True for a run, or a summary of runs, of a lesson with one thing changed, for a limited number of steps: it is compared, not recommended."""
-    return "max_steps" in row["hyperparameters"] and not trains_on(row)
+    return row["row"] != row["lesson"] and "max_steps" in row["hyperparameters"] and not trains_on(row)
 
 
 def worst_of_last(run: Run) -> float | None:
