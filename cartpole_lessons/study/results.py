@@ -100,10 +100,8 @@ def check_run(run: dict[str, Any]) -> dict[str, Any]:
     check_seed(run["seed"])
     for line in (run["error"] or "").split("\n"):
         check_value("error", line, Line)
-    if not isinstance(run["evaluations"], list):
-        raise InvalidInput("Evaluations are a list.")
-    for step, mean in run["evaluations"]:
-        check_value("evaluations", step, Steps), check_value("evaluations", mean, Return)
+    if not isinstance(run["evaluations"], list) or not all(_is_evaluation(*pair) for pair in run["evaluations"]):
+        raise InvalidInput("Evaluations are a list of pairs: an environment step, and a mean return.")
     check_settings_of_file(run["hyperparameters"])
     for name, value in run["machine"].items():
         check_value("machine", name, Line), check_value("machine", value, Line)
@@ -111,6 +109,11 @@ def check_run(run: dict[str, Any]) -> dict[str, Any]:
     if not all(figures) if run["status"] == "ok" else run["solved"] or run["perfect"]:
         raise InvalidInput("A run that ended has all its figures, and one that failed has solved nothing.")
     return run
+
+
+def _is_evaluation(step: object, mean: object) -> bool:
+    """The same as `Steps` and `Return` ask for, at a fraction of the time: there are thousands of them."""
+    return type(step) is int and 0 <= step <= 10**12 and type(mean) in (int, float) and abs(mean) <= 10**12
 
 
 def check_settings_of_file(hyperparameters: Mapping[str, Any]) -> None:
