@@ -33,9 +33,13 @@ from cartpole_lessons.policy import Policy
 from cartpole_lessons.rollout import collect_episodes
 from cartpole_lessons.training import Run, training
 
-# How long one example takes says more about who else uses the machine than about the code.
-hypothesis.settings.register_profile("course", deadline=None)
+# How long one example takes says more about who else uses the machine than about the code. `make test-faults` asks for as many as elsewhere.
+EXAMPLES = 100 if os.environ.get("FAULTS") == "full" else 25
+hypothesis.settings.register_profile("course", deadline=None, max_examples=EXAMPLES)
 hypothesis.settings.load_profile("course")
+
+# As `setup()` does it in a lesson; two threads for each of two workers wait for each other more than they compute.
+torch.set_num_threads(1)
 
 # A shell starts what runs in the background with Ctrl-C switched off; the tests that press it need it on.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:

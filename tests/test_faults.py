@@ -216,28 +216,29 @@ def test_where_it_cannot_be_kept_one_warning_says_so_and_training_goes_on(tmp_pa
 
 
 #: Each way in which a lesson's training runs: in rounds, on an Ignite engine, from a memory, without gradients, many seeds at once.
+STEPS = 2_500 if FULL else 800
 PRESSED = {
-    "a small learner": functools.partial(train, max_steps=3_000),
-    "reinforce": functools.partial(reinforce.train, max_steps=1_500),
-    "ppo": functools.partial(ppo.train, max_steps=2_500),
-    "dqn": functools.partial(dqn.train, max_steps=2_500),
-    "augmented_random_search": functools.partial(augmented_random_search.train, max_steps=2_500),
-    "many_seeds": lambda seed, progress: many_seeds.train([seed, seed + 1], max_steps=1_500, progress=progress),
+    "a small learner": functools.partial(train, max_steps=STEPS),
+    "reinforce": functools.partial(reinforce.train, max_steps=STEPS // 2),
+    "ppo": functools.partial(ppo.train, max_steps=STEPS),
+    "dqn": functools.partial(dqn.train, max_steps=STEPS),
+    "augmented_random_search": functools.partial(augmented_random_search.train, max_steps=STEPS),
+    "many_seeds": lambda seed, progress: many_seeds.train([seed, seed + 1], max_steps=STEPS // 2, progress=progress),
 }
 
 
 def ctrl_c_at_random_moments(count):
     """Train and press Ctrl-C, `count` times; print a line of JSON that says how often a result, or nothing at all, came out of it."""
-    progress.LivePlot.__init__.__defaults__ = (0.05,)  # seconds: while it draws is a moment like any other
+    progress.LivePlot.__init__.__defaults__ = (0.05 if FULL else 0.1,)  # seconds: while it draws is a moment like any other
     torch.set_num_threads(2)
     outcomes, faults, generator = {"result": 0, "nothing begun": 0, "came too late": 0}, [], random.Random(5)
+    train(seed=7, max_steps=100, progress=True)  # the first draws for longer, and changes what matplotlib knows
     for name, learner in PRESSED.items():
 
         def learn(learner=learner):
             results = learner(seed=7, progress=True)
             return results if isinstance(results, list) else [results]
 
-        learn()  # the first draws for longer, and changes what matplotlib knows
         began = time.perf_counter()
         whole = learn()
         duration, before, pressed = time.perf_counter() - began, surroundings(), 0
@@ -278,7 +279,7 @@ def test_ctrl_c_at_random_moments_gives_a_result_and_breaks_nothing(tmp_path, fi
     (line,) = [line for line in printed(messages).splitlines() if line.startswith("outcomes: ")] or [str(messages[-3:])]
     outcomes = json.loads(line.removeprefix("outcomes: "))
     assert outcomes["faults"] == []
-    assert outcomes["result"] > 0.7 * count
+    assert outcomes["result"] > 0.5 * count
     assert [message for message in messages if message["msg_type"] == "update_display_data"], "nobody was watching"
     stopped = {"results": outcomes["result"], "nothing_begun": outcomes["nothing begun"]}
     figures["ctrl_c"] = {"moments": sum(stopped.values()), "learners": len(PRESSED), **stopped}
@@ -286,20 +287,22 @@ def test_ctrl_c_at_random_moments_gives_a_result_and_breaks_nothing(tmp_path, fi
 
 @POSIX
 def test_ctrl_c_in_the_first_second_of_a_process_leaves_a_process_that_trains(child, figures):
-    code = """
+    """Each process is forked off one that has imported the lesson and trained nothing: what the first training loads, it loads there."""
+    moments = [0.002 + 0.006 * number for number in range(200)] if FULL else [0.1, 0.3, 0.6]
+    code = f"""
         import os, signal, threading, time
         from cartpole_lessons.algorithms import policy_gradient
-        threading.Thread(target=lambda: (time.sleep({}), os.kill(os.getpid(), signal.SIGINT)), daemon=True).start()
-        try:
-            policy_gradient.train(seed=0, max_steps=1_000_000)
-        except KeyboardInterrupt:
-            pass
-        print(policy_gradient.train(seed=0, max_steps=600).env_steps >= 600)
+        for moment in {moments}:
+            if os.fork() == 0:
+                threading.Thread(target=lambda: (time.sleep(moment), os.kill(os.getpid(), signal.SIGINT)), daemon=True).start()
+                try:
+                    policy_gradient.train(seed=0, max_steps=1_000_000)
+                except KeyboardInterrupt:
+                    pass
+                os._exit(policy_gradient.train(seed=0, max_steps=600).env_steps < 600)
+            print(os.waitstatus_to_exitcode(os.wait()[1]))
     """
-    moments = [0.002 + 0.006 * number for number in range(200)] if FULL else [0.1, 0.6]
-    with ThreadPoolExecutor(2) as pool:
-        said = list(pool.map(lambda moment: finished(child(code.format(moment))).splitlines()[-1], moments))
-    assert said == ["True"] * len(moments)
+    assert finished(child(code), 600).split()[-len(moments) :] == ["0"] * len(moments)
     figures["first_second"] = {"processes": len(moments)}
 
 
