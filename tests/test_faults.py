@@ -128,7 +128,7 @@ def train_slowly(seconds_between_saves, seconds_per_update):
 
 def never_perfect():
     """A lesson's training that never comes to a perfect policy."""
-    return ppo.train(seed=1, actor_learning_rate=1e-6, max_steps=20_000)
+    return ppo.train(seed=1, actor_learning_rate=1e-6, max_steps=20_000 if FULL else 6_000)
 
 
 @POSIX
@@ -288,7 +288,7 @@ def test_ctrl_c_at_random_moments_gives_a_result_and_breaks_nothing(tmp_path, fi
 @POSIX
 def test_ctrl_c_in_the_first_second_of_a_process_leaves_a_process_that_trains(child, figures):
     """Each process is forked off one that has imported the lesson and trained nothing: what the first training loads, it loads there."""
-    moments = [0.002 + 0.006 * number for number in range(200)] if FULL else [0.1, 0.3, 0.6]
+    moments = [0.002 + 0.006 * number for number in range(200)] if FULL else [0.1, 0.5]
     code = f"""
         import os, signal, threading, time
         from cartpole_lessons.algorithms import policy_gradient
@@ -464,6 +464,7 @@ def test_a_fork_after_torch_has_started_its_threads_trains_the_same(child, figur
 
 @LINUX
 def test_memory_stays_flat_over_many_evaluations(child, figures):
+    evaluations = 200 if FULL else 60
     code = f"""
         import gc, resource
         from conftest import GOOD_DIRECTION, always_right, linear_policy
@@ -478,13 +479,13 @@ def test_memory_stays_flat_over_many_evaluations(child, figures):
         for _ in range(20):
             evaluate(policy)
         before = resident()
-        for _ in range(200):
+        for _ in range({evaluations}):
             evaluate(policy)
         print(resident() - before)
     """
     grown = int(finished(child(code), 600))
-    assert grown < 1e6, f"{grown / 200:.0f} bytes more at each evaluation"
-    figures["memory"] = {"evaluations": 200, "grown_megabytes": round(max(grown, 0) / 1e6, 1)}
+    assert grown < 1e6, f"{grown / evaluations:.0f} bytes more at each evaluation"
+    figures["memory"] = {"evaluations": evaluations, "grown_megabytes": round(max(grown, 0) / 1e6, 1)}
 
 
 # Two at once, and killed in the middle
