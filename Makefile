@@ -16,7 +16,7 @@ lab: .venv/ready  ## open the lessons in JupyterLab
 	$(BIN)/jupyter lab notebooks
 
 test: lint  ## lint, the package's tests, the export check, and every notebook
-	$(BIN)/python -m pytest tests -q -n 2 --dist loadfile --durations=10 --durations-min=0.5 --cov --cov-report=term --cov-fail-under=90
+	$(BIN)/python -m pytest tests -q -n 2 --dist worksteal --durations=10 --durations-min=0.5 --cov --cov-report=term --cov-fail-under=90
 	# Without --cov: nbval would trace the lessons as well, and they run as they are taught.
 	$(BIN)/python -m pytest notebooks -q --nbval-lax --nbval-current-env --nbval-cell-timeout=300 -n 2 --dist loadfile
 

@@ -14,6 +14,8 @@ from cartpole_lessons.errors import MissingDependency, NoDisplay, in_short
 if TYPE_CHECKING:
     import gymnasium as gym
 
+#: Under this name a result's figures stand in the outputs of an executed notebook.
+RESULT_MIME = "application/vnd.cartpole-lessons.result+json"
 STYLE_FILE = Path(__file__).with_name("cartpole.mplstyle")
 
 

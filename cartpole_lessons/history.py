@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from cartpole_lessons._support.files import write_file
 from cartpole_lessons.checkpoints import save_checkpoint
+from cartpole_lessons.display import RESULT_MIME
 from cartpole_lessons.errors import MissingDependency
 from cartpole_lessons.evaluation import Evaluation
 from cartpole_lessons.plots import Curve
@@ -16,9 +17,6 @@ from cartpole_lessons.policy import Policy
 
 if TYPE_CHECKING:
     import pandas as pd
-
-#: Under this name a result's figures stand in the outputs of an executed notebook.
-RESULT_MIME = "application/vnd.cartpole-lessons.result+json"
 
 
 @dataclass

@@ -89,13 +89,14 @@ def draw_fields(fields: Mapping[str, Sequence[Any]], *, ax: "Axes | None" = None
     fields: {name: tensor (n,) or (n, k), or n tensors () or (k,), or None where there is nothing to show};
     framed: "rows" for a frame around each row of all fields, "fields" for one around each field.
     """
+    from matplotlib import rcParams
     from matplotlib.patches import Rectangle
 
     ax = ax or _current_axes()
     left, most = 0.0, max(map(len, fields.values()))
 
     def box(x: float, y: float, width: float, height: float, **look: Any) -> None:
-        ax.add_patch(Rectangle((x, y), width, height, **{"edgecolor": "black", "facecolor": "none", **look}))
+        ax.add_patch(Rectangle((x, y), width, height, **{"edgecolor": rcParams["patch.edgecolor"], "facecolor": "none", **look}))
 
     for color, (name, rows) in enumerate(fields.items()):
         first = next(row for row in rows if row is not None)
@@ -103,7 +104,7 @@ def draw_fields(fields: Mapping[str, Sequence[Any]], *, ax: "Axes | None" = None
         for row, item in enumerate(rows):
             numbers = [None] * width if item is None else item.reshape(-1).tolist()
             for column, number in enumerate(numbers):
-                box(left + column, -row, 0.9, 0.8, edgecolor="0.4", facecolor="white" if number is None else f"C{color}", alpha=0.4)
+                box(left + column, -row, 0.9, 0.8, edgecolor="0.4", facecolor="none" if number is None else f"C{color}", alpha=0.4)
                 if number is not None:
                     ax.text(left + column + 0.45, 0.4 - row, f"{number:.3g}", ha="center", va="center", fontsize=7)
         shape = str(tuple(rows.shape)) if hasattr(rows, "shape") else f"{len(rows)} of {tuple(first.shape)}"

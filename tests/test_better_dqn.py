@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from conftest import one_sentence
+from conftest import A_FEW_SEEDS, one_sentence
 from hypothesis import given
 from hypothesis import strategies as st
 from test_dqn import constant_network, numbered, one_environment
@@ -114,7 +114,7 @@ def test_the_policy_returned_is_the_average(monkeypatch):
     assert {rate for network, rate in rates if network is not result.policy} == {0.7}
 
 
-@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("seed", A_FEW_SEEDS)
 def test_cartpole_is_solved(seed):
     result = better_dqn.train(seed)
     assert result.solved

@@ -226,7 +226,7 @@ def peak_megabytes():
 
 
 def test_made_up_files_are_left_out_by_name_or_refused_in_one_sentence_and_nothing_in_them_is_run(tmp_path):
-    count = 500 if FULL else 60
+    count = 500 if FULL else 40
     environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(TESTS), str(TESTS.parent)])}
     command = [sys.executable, "-c", f"import test_crafted_files; test_crafted_files.read_all({count})"]
     done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=600)

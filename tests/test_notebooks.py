@@ -175,6 +175,16 @@ def test_shows_the_whole_algorithm_in_thirty_lines_with_nothing_of_ours_but_the_
     assert "cartpole_lessons." not in bare.source.replace("cartpole_lessons.continuous", "")
 
 
+def test_seed_and_steps_of_the_training_that_one_watches_are_parameters_for_papermill(path, notebook):
+    module = exported_module(path)
+    if module is None or module.stem in ("hand_made", "many_seeds"):  # nothing is trained, or all seeds at once
+        return
+    (parameters,) = (cell for cell in code_cells(notebook) if "parameters" in cell.metadata.get("tags", []))
+    assert [node.targets[0].id for node in ast.parse(parameters.source).body] == ["seed", "max_steps"]
+    (learn,) = (cell for cell in code_cells(notebook) if cell.id == "learn")
+    assert "train(seed=seed, max_steps=max_steps, progress=True)" in learn.source
+
+
 def test_shows_what_changed_against_the_lesson_before(path, notebook):
     module = exported_module(path)
     if module is not None and module.stem in FOLLOWS:

@@ -66,3 +66,15 @@ def test_the_look_of_the_course_ends_with_the_block():
     with course_style():
         assert {name: plt.rcParams[name] for name in wanted} == dict(wanted)
     assert dict(plt.rcParams) == before
+
+
+def test_the_look_of_the_course_is_dark_on_opaque_white_also_for_readers_with_a_dark_style(tmp_path):
+    pixels = []
+    for reader in ("default", ["dark_background", {"figure.facecolor": "none", "savefig.transparent": True}]):
+        with plt.style.context(reader), course_style():
+            plt.figure()
+            plot_durations(DURATIONS, title="agent").axhline(475)
+            plt.savefig(tmp_path / "figure.png")
+        pixels.append(plt.imread(tmp_path / "figure.png"))
+    assert (pixels[0][..., 3] == 1).all()
+    assert np.array_equal(*pixels)

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import torch
+from conftest import A_FEW_SEEDS
 from ignite.engine import Events
 
 from cartpole_lessons.algorithms import policy_gradient, reinforce
@@ -92,7 +93,7 @@ def test_dropout_is_on_while_training_and_off_when_the_result_is_used(lengths_of
 
 
 @pytest.mark.parametrize("env_id", ["CartPole-v0", "CartPole-v1"])
-@pytest.mark.parametrize("seed", range(2))
+@pytest.mark.parametrize("seed", A_FEW_SEEDS)
 def test_both_versions_are_solved(seed, env_id):
     result = reinforce.train(seed, env_id=env_id)
     assert result.solved

@@ -31,12 +31,14 @@ def a_run(**differences):
     } | differences
 
 
-@pytest.mark.parametrize(("successes", "of"), [(0, 10), (7, 10), (100, 100), (95, 100)])
-def test_wilson_interval_is_the_published_formula(successes, of):
-    z, share = 1.959963984540054, successes / of
-    middle = (share + z**2 / (2 * of)) / (1 + z**2 / of)
-    reach = z / (1 + z**2 / of) * np.sqrt(share * (1 - share) / of + z**2 / (4 * of**2))
-    assert wilson_interval(successes, of) == pytest.approx((middle - reach, middle + reach), abs=1e-12)
+@pytest.mark.parametrize(("successes", "of"), [(0, 10), (7, 10), (100, 100), (95, 100), (0, 1), (1, 1)])
+def test_wilson_interval_is_scipys(successes, of):
+    from scipy.stats import binomtest
+
+    theirs = binomtest(successes, of).proportion_ci(0.95, method="wilson")
+    low, high = wilson_interval(successes, of)
+    assert (low, high) == pytest.approx((theirs.low, theirs.high), abs=1e-12)
+    assert 0 <= low < high <= 1
 
 
 def test_bootstrap_interval_of_three_values_by_hand():

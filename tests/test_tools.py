@@ -32,7 +32,7 @@ def write_lesson(repository, name="algorithms.tiny", export="#| export"):
     cells = [
         nbformat.v4.new_markdown_cell("# 00 Tiny\n\n[next](01_next.ipynb)", id="intro"),
         nbformat.v4.new_code_cell(f"#| default_exp {name}\n{export}\nVALUE = 1", id="imports"),
-        nbformat.v4.new_code_cell("import tempfile\ntempfile.mkdtemp()\nprint('a' * 100_000)", id="output"),
+        nbformat.v4.new_code_cell("import tempfile\ntempfile.mkdtemp()\nprint(*range(20_000), sep='\\n')", id="output"),
     ]
     (repository / "notebooks").mkdir(exist_ok=True)
     nbformat.write(nbformat.v4.new_notebook(cells=cells), repository / "notebooks" / LESSON)
@@ -69,27 +69,27 @@ def test_a_notebook_exports_to_algorithms_and_nowhere_else(repository, monkeypat
     assert files(repository) == before
 
 
-def killed(arguments, cwd, after):
-    """Start a command, and kill it with all that it started so many seconds later; None where it was done by then."""
+def kill(arguments, cwd, begun, after):
+    """Start a command, and kill it with all that it started so many seconds after `begun()` is true (unless it is done by then)."""
     process = subprocess.Popen(arguments, cwd=cwd, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True)
+    while not begun() and process.poll() is None:
+        time.sleep(0.001)
     time.sleep(after)
-    done = process.poll()
-    os.killpg(process.pid, signal.SIGKILL) if done is None else None
+    if process.poll() is None:
+        os.killpg(process.pid, signal.SIGKILL)
     process.wait()
-    return done
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="kills a process group")
-def test_an_export_that_is_killed_leaves_whole_modules_and_the_next_one_clears_up(repository):
-    export = command(repository, "export.py")
-    started = time.perf_counter()
-    subprocess.run(export, cwd=repository, check=True)
-    takes = time.perf_counter() - started
+def test_an_export_that_is_killed_leaves_whole_modules_and_the_next_one_clears_up(repository, monkeypatch):
+    monkeypatch.chdir(repository)
+    assert make_export(Path("notebooks") / LESSON)
+    export, draw = command(repository, "export.py"), random.Random(0)
     module = repository / "cartpole_lessons" / "algorithms" / "tiny.py"
     whole, all_files = module.read_bytes(), files(repository)
-    draw = random.Random(0)
     for _ in range(KILLS):
-        killed(export, repository, draw.uniform(0.5, 1) * takes)
+        before = set(repository.glob(".export-*"))
+        kill(export, repository, lambda before=before: set(repository.glob(".export-*")) - before, draw.uniform(0, 0.05))
         assert module.read_bytes() == whole
     subprocess.run(export, cwd=repository, check=True)
     assert files(repository) == all_files
@@ -97,19 +97,23 @@ def test_an_export_that_is_killed_leaves_whole_modules_and_the_next_one_clears_u
 
 @pytest.mark.skipif(sys.platform == "win32", reason="kills a process group")
 def test_a_run_that_is_killed_leaves_whole_pages_and_the_next_one_clears_up(repository):
-    run = command(repository, "run_lessons.py")
-    started = time.perf_counter()
-    subprocess.run(run, cwd=repository, check=True, stdout=subprocess.DEVNULL)
-    takes = time.perf_counter() - started
-    page, all_files = repository / "build" / "lessons" / "00_tiny.html", files(repository)
-    assert 'href="01_next.html"' in page.read_text(encoding="utf-8")
-    draw = random.Random(1)
-    for _ in range(KILLS):
-        killed(run, repository, draw.uniform(0.3, 1) * takes)
+    run, draw = command(repository, "run_lessons.py"), random.Random(1)
+    page = repository / "build" / "lessons" / "00_tiny.html"
+    executed = page.with_name(LESSON)
+    page.parent.mkdir(parents=True)
+    page.write_text("<html>of a run before</html>\n")
+    shutil.copy(repository / "notebooks" / LESSON, executed)
+    for number in range(KILLS):
+        before = executed.read_bytes()
+        # While it writes the page, or while the lesson runs.
+        moments = [lambda before=before: executed.read_bytes() != before, lambda: list(repository.glob("build/running/*/*"))]
+        kill(run, repository, moments[number % 2], draw.uniform(0, 0.5))
         assert page.read_text(encoding="utf-8").rstrip().endswith("</html>")
-        nbformat.read(repository / "build" / "lessons" / LESSON, as_version=4)
+        nbformat.read(executed, as_version=4)
     subprocess.run(run, cwd=repository, check=True, stdout=subprocess.DEVNULL)
-    assert files(repository) == all_files
+    assert 'href="01_next.html"' in page.read_text(encoding="utf-8")
+    left = {path.name for path in page.parent.iterdir()} - {"mathjax"}
+    assert left == {"00_tiny.html", LESSON, "index.html"}
     assert not list((repository / "build" / "running").iterdir())
 
 

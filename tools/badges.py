@@ -25,6 +25,8 @@ SLUG = REPOSITORY.removeprefix("https://github.com/")
 MEMORY = ROOT / "cartpole_lessons" / "results" / "memory.json"
 RELIABILITY = ROOT / "cartpole_lessons" / "results" / "reliability.json"
 PICTURE = "docs/learning_curves.png"
+#: Many tables and sentences are made of the same few files.
+published_runs, kept_notebook = functools.cache(read_results), functools.cache(read_notebook)
 INSTALL = f'"cartpole-lessons @ git+{REPOSITORY}"'
 
 
@@ -55,20 +57,14 @@ def lesson_paths() -> list[Path]:
 
 def exported_module(path: Path) -> str | None:
     """The module that the lesson exports."""
-    code = "\n".join(cell.source for cell in read_notebook(path).cells)
+    code = "\n".join(cell.source for cell in kept_notebook(path).cells)
     exported = re.search(r"#\| default_exp algorithms\.(\w+)", code)
     return exported[1] if exported else None
 
 
-@functools.cache
-def results_in(folder: Path) -> dict[str, list[dict[str, Any]]]:
-    """The published results, read once."""
-    return read_results(folder)
-
-
 def published(path: Path) -> dict[str, Any] | None:
     """The summary of the lesson's own row in the published results: the one that has its module's name."""
-    runs = results_in(RESULTS).get(exported_module(path))
+    runs = published_runs(RESULTS).get(exported_module(path))
     return summarise(runs)[runs[0]["row"]] if runs else None
 
 
@@ -98,7 +94,7 @@ def lesson_notebook(path: Path) -> str:
 
 def title_and_summary(path: Path) -> tuple[str, str]:
     """The lesson's heading and the one sentence under it."""
-    lines = read_notebook(path).cells[0].source.splitlines()
+    lines = kept_notebook(path).cells[0].source.splitlines()
     summaries = [line.removeprefix("> ") for line in lines if line.startswith("> ")]
     if len(summaries) != 1:
         raise SystemExit(f"{path.name} needs one line `> ...` in its first cell that says in a sentence what happens in the lesson.")
@@ -131,7 +127,7 @@ def figures_table(columns: dict[str, str], *, trained_on: bool = False) -> str:
     trained_on: the rows that were trained on after they were perfect; otherwise the others, but for those of a lesson with one thing changed.
     """
     titles, rows = lesson_titles(), {}
-    for row, runs in results_in(RESULTS).items():
+    for row, runs in published_runs(RESULTS).items():
         summary = summarise(runs)[row]
         if trains_on(summary) == trained_on and not is_ablation(summary):
             title = titles.get(summary["lesson"], summary["lesson"])
@@ -145,7 +141,7 @@ def figures_table(columns: dict[str, str], *, trained_on: bool = False) -> str:
 
 def seeds_sentence(*, trained_on: bool) -> str:
     """Which seeds these rows were measured on, and which their settings were chosen with."""
-    runs = [run for group in results_in(RESULTS).values() for run in group if trains_on(run) == trained_on]
+    runs = [run for group in published_runs(RESULTS).values() for run in group if trains_on(run) == trained_on]
     chosen = {run["settings_chosen_with"] for run in runs if "settings_chosen_with" in run}
     return f"Seeds {ranges(run['seed'] for run in runs)}." + "".join(f" Settings were chosen with {seeds}." for seeds in sorted(chosen))
 
@@ -153,7 +149,7 @@ def seeds_sentence(*, trained_on: bool) -> str:
 def learning_curves() -> str:
     """The picture of the published learning curves, and what it shows, where `make study` has drawn it."""
     titles = lesson_titles()
-    shown = {row: runs for row, runs in results_in(RESULTS).items() if row in titles and any(run["evaluations"] for run in runs)}
+    shown = {row: runs for row, runs in published_runs(RESULTS).items() if row in titles and any(run["evaluations"] for run in runs)}
     if not shown or not (ROOT / PICTURE).exists():
         return "*`make study` draws the learning curves here.*"
     seeds = ranges(run["seed"] for runs in shown.values() for run in runs)

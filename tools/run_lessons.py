@@ -14,16 +14,16 @@ import signal
 import sys
 import time
 from concurrent.futures import ThreadPoolExecutor, as_completed
+from importlib.util import find_spec
 from pathlib import Path
 
-import jupyter_server_mathjax
 import nbformat
 from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError, DeadKernelError
 from nbconvert import HTMLExporter
 
 from cartpole_lessons._support.files import atomic_write
-from cartpole_lessons.history import RESULT_MIME
+from cartpole_lessons.display import RESULT_MIME
 from notebooks import read_notebook
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -167,7 +167,7 @@ def _write(path: Path, content: bytes) -> None:
 
 def copy_mathjax() -> None:
     """Put what draws the formulas beside the pages."""
-    static = Path(jupyter_server_mathjax.__file__).parent / "static"
+    static = Path(find_spec("jupyter_server_mathjax").origin).parent / "static"  # to import it would start half a Jupyter server
     shutil.copytree(static, BUILD / MATHJAX, ignore=shutil.ignore_patterns("a11y"), dirs_exist_ok=True)
     config = BUILD / MATHJAX / "config" / "local" / "fonts.js"
     config.parent.mkdir(exist_ok=True)

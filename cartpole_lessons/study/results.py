@@ -100,8 +100,8 @@ def check_run(run: dict[str, Any]) -> dict[str, Any]:
     check_seed(run["seed"])
     for line in (run["error"] or "").split("\n"):
         check_value("error", line, Line)
-    if not isinstance(run["evaluations"], list) or not all(is_evaluation(*pair) for pair in run["evaluations"]):
-        raise InvalidInput("Evaluations are a list of pairs, step and mean return.")
+    if not isinstance(run["evaluations"], list) or not all(_is_evaluation(*pair) for pair in run["evaluations"]):
+        raise InvalidInput("Evaluations are a list of pairs: an environment step, and a mean return.")
     check_settings_of_file(run["hyperparameters"])
     for name, value in run["machine"].items():
         check_value("machine", name, Line), check_value("machine", value, Line)
@@ -111,9 +111,9 @@ def check_run(run: dict[str, Any]) -> dict[str, Any]:
     return run
 
 
-def is_evaluation(step: object, mean: object) -> bool:
-    """What `Steps` and `Return` say, without their explanations: a file holds thousands of these pairs."""
-    return type(step) is int and type(mean) in (int, float) and 0 <= step <= 10**12 and abs(mean) <= 10**12
+def _is_evaluation(step: object, mean: object) -> bool:
+    """The same as `Steps` and `Return` ask for, at a fraction of the time: there are thousands of them."""
+    return type(step) is int and 0 <= step <= 10**12 and type(mean) in (int, float) and abs(mean) <= 10**12
 
 
 def check_settings_of_file(hyperparameters: Mapping[str, Any]) -> None:

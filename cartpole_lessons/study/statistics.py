@@ -2,7 +2,9 @@
 
 import contextlib
 import functools
+import math
 from collections.abc import Iterable, Mapping, Sequence
+from statistics import NormalDist
 from typing import Any
 
 import numpy as np
@@ -84,10 +86,11 @@ def summarise(runs: Iterable[Run]) -> dict[str, dict[str, Any]]:
 
 def wilson_interval(successes: int, of: int) -> tuple[float, float]:
     """95 % interval of a share, from `successes` of `of` runs. Source: Wilson (1927)."""
-    from scipy.stats import binomtest  # half a second that no worker needs
-
-    interval = binomtest(successes, of).proportion_ci(CONFIDENCE, method="wilson")
-    return float(interval.low), float(interval.high)
+    z, share = NormalDist().inv_cdf((1 + CONFIDENCE) / 2), successes / of
+    middle = share + z**2 / (2 * of)
+    reach = z * math.sqrt(share * (1 - share) / of + z**2 / (4 * of**2))
+    low, high = ((middle + side * reach) / (1 + z**2 / of) for side in (-1, 1))
+    return max(low, 0.0), min(high, 1.0)  # rounding may lead a little way out
 
 
 def median_interval(values: Sequence[float]) -> tuple[float, float, float]:
