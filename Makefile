@@ -6,7 +6,7 @@ else
 BIN := .venv/bin
 endif
 
-.PHONY: run lab test test-faults test-launch test-colab test-binder test-browser test-offline test-doctor test-floors test-worlds lint export outputs study bench badges lock clean
+.PHONY: run lab test test-faults test-launch test-colab test-binder test-browser test-offline test-doctor test-floors test-worlds lint export translations outputs study bench badges lock clean
 
 run: .venv/ready  ## execute every lesson at its real settings; pages and films in build/lessons/
 	$(BIN)/python tools/run_lessons.py
@@ -52,6 +52,9 @@ lint: .venv/ready
 
 export: .venv/ready  ## notebooks -> cartpole_lessons/algorithms/
 	$(BIN)/python tools/export.py
+
+translations: .venv/ready  ## notebooks and translations/*.po -> notebooks/LANGUAGE/, executed where their code has changed
+	$(BIN)/python tools/translate.py
 
 outputs: .venv/ready  ## execute the lessons and write their outputs into notebooks/
 	$(BIN)/python tools/run_lessons.py --in-place
