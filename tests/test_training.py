@@ -298,9 +298,10 @@ def test_ctrl_c_at_any_line_gives_the_result_so_far_or_stops_and_breaks_nothing(
     for result in interrupted_at_each_line(short_training):
         outcomes.append(result)
         assert result is None or is_beginning_of(result.history.to_csv(), whole.history.to_csv())
-        if len(outcomes) % 5 == 0:
+        if len(outcomes) % 4 == 0:  # what one stop breaks is still broken a few stops later
             assert same_result(whole, short_training())
     *stopped, over = outcomes
+    assert same_result(whole, short_training())
     assert same_result(whole, over)
     # Before there is a policy, and in the last lines of all, there is nothing to return, or nobody to return it to.
     from_the_first = stopped[next(line for line, result in enumerate(stopped) if result) :]

@@ -42,6 +42,8 @@ LANGUAGE = {
     "pygments_lexer": "ipython3",
 }
 MATHJAX = "mathjax"  # folder beside the pages
+#: On a narrow screen nbconvert would break a cell's output in the middle of its words.
+WHOLE_WORDS = "<style>.jp-OutputArea pre { word-break: normal !important; overflow-wrap: anywhere; }</style>"
 # The fonts that the package brings; MathJax looks for others first.
 MATHJAX_FONTS = """MathJax.Hub.Config({"HTML-CSS": {availableFonts: [], webFont: "STIX-Web"}});
 MathJax.Ajax.loadComplete("[MathJax]/config/local/fonts.js");
@@ -136,6 +138,7 @@ def save_outputs(notebook: nbformat.NotebookNode, lesson: Path) -> Path:
     exporter = HTMLExporter(mathjax_url=f"{up}{MATHJAX}/MathJax.js?config=TeX-AMS-MML_HTMLorMML-full,Safe,local/fonts", require_js_url="")
     html, _ = exporter.from_notebook_node(notebook, resources={"metadata": {"name": lesson.stem}})
     html = re.sub(r'href="((?:\.\./)?\d\d_\w+)\.ipynb"', r'href="\1.html"', html)
+    html = html.replace("</head>", f"{WHOLE_WORDS}</head>", 1)
     page = BUILD / f"{name}.html"
     _write(page, html.replace('<html lang="en"', f'<html lang="{language}"', 1).encode())
     films = re.findall(r'aria-label="([^"]*)"><source src="data:video/mp4;base64,([^"]*)"', "".join(_html_outputs(notebook)))
