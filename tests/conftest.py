@@ -33,8 +33,8 @@ from cartpole_lessons.policy import Policy
 from cartpole_lessons.rollout import collect_episodes
 from cartpole_lessons.training import Run, training
 
-# How long one example takes says more about who else uses the machine than about the code. `make test-faults` asks for as many as elsewhere.
-FULL = os.environ.get("FAULTS") == "full"
+# How long one example takes says more about who else uses the machine than about the code.
+FULL = os.environ.get("FAULTS") == "full"  # `FAULTS=full pytest tests` repeats what `make test` does only now and then
 EXAMPLES = 100 if FULL else 25
 hypothesis.settings.register_profile("course", deadline=None, max_examples=EXAMPLES)
 hypothesis.settings.load_profile("course")
@@ -46,7 +46,7 @@ torch.set_num_threads(1)
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
-#: What a lesson's own test trains on. Executing the lessons trains on seed 0, and `make study` on a hundred.
+#: What a lesson's own test trains on: executing the lessons trains on seed 0 as well, and `make study` on a hundred.
 A_FEW_SEEDS = range(4) if FULL else [1]
 
 #: Push to where x + 2 x' + 10 theta + 5 theta' points: by hand, and perfect on CartPole-v1.
