@@ -6,7 +6,7 @@ else
 BIN := .venv/bin
 endif
 
-.PHONY: run lab test test-faults test-launch test-colab test-binder test-browser test-offline test-doctor test-floors test-worlds lint export translations outputs study bench badges lock clean
+.PHONY: run lab test test-faults test-launch test-colab test-binder test-browser test-offline test-doctor test-floors test-worlds coverage lint export translations outputs study bench badges lock clean
 
 run: .venv/ready  ## execute every lesson at its real settings; pages and films in build/lessons/
 	$(BIN)/python tools/run_lessons.py
@@ -16,8 +16,7 @@ lab: .venv/ready  ## open the lessons in JupyterLab
 	$(BIN)/jupyter lab notebooks
 
 test: lint  ## lint, the package's tests, the export check, and every notebook
-	$(BIN)/python -m pytest tests -q -n 2 --dist worksteal --durations=10 --durations-min=0.5 --cov --cov-report=term --cov-fail-under=90
-	# Without --cov: nbval would trace the lessons as well, and they run as they are taught.
+	$(BIN)/python -m pytest tests -q -n 2 --dist worksteal --durations=10 --durations-min=0.5
 	$(BIN)/python -m pytest notebooks -q --nbval-lax --nbval-current-env --nbval-cell-timeout=300 -n 2 --dist loadfile
 
 test-faults: .venv/ready  ## what breaks for real, as often as the README says; minutes; figures into cartpole_lessons/results/
@@ -46,6 +45,9 @@ test-floors: .venv/ready  ## the course with the oldest versions that pyproject.
 
 test-worlds: .venv/ready  ## every lesson with another CPU's arithmetic, and with other seeds: does what it asserts hold there too?
 	$(BIN)/python tools/worlds.py
+
+coverage: .venv/ready  ## which lines of the package no test runs
+	$(BIN)/python -m pytest tests -q -n 2 --dist worksteal --cov --cov-report=term --cov-fail-under=90
 
 lint: .venv/ready
 	$(BIN)/ruff check . && $(BIN)/ruff format --check .
