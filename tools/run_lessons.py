@@ -42,8 +42,14 @@ LANGUAGE = {
     "pygments_lexer": "ipython3",
 }
 MATHJAX = "mathjax"  # folder beside the pages
-#: On a narrow screen nbconvert would break a cell's output in the middle of its words.
-WHOLE_WORDS = "<style>.jp-OutputArea pre { word-break: normal !important; overflow-wrap: anywhere; }</style>"
+#: What nbconvert's pages lack: on a narrow screen they would break the rows of a table and cut off a long formula, and `what_changed` has no colours in them.
+OUR_STYLE = """<style>
+.jp-RenderedMarkdown pre { font-family: var(--jp-code-font-family); }
+.highlight .gd { color: #a61b1b; } .highlight .gi { color: #17692f; }
+.jp-OutputArea pre { white-space: pre !important; overflow-x: auto !important; }
+.MathJax_Display { overflow-x: auto; overflow-y: hidden; }
+@media (max-width: 600px) { .jp-OutputArea pre, .highlight pre { font-size: 11px !important; } }
+</style>"""
 # The fonts that the package brings; MathJax looks for others first.
 MATHJAX_FONTS = """MathJax.Hub.Config({"HTML-CSS": {availableFonts: [], webFont: "STIX-Web"}});
 MathJax.Ajax.loadComplete("[MathJax]/config/local/fonts.js");
@@ -138,7 +144,7 @@ def save_outputs(notebook: nbformat.NotebookNode, lesson: Path) -> Path:
     exporter = HTMLExporter(mathjax_url=f"{up}{MATHJAX}/MathJax.js?config=TeX-AMS-MML_HTMLorMML-full,Safe,local/fonts", require_js_url="")
     html, _ = exporter.from_notebook_node(notebook, resources={"metadata": {"name": lesson.stem}})
     html = re.sub(r'href="((?:\.\./)?\d\d_\w+)\.ipynb"', r'href="\1.html"', html)
-    html = html.replace("</head>", f"{WHOLE_WORDS}</head>", 1)
+    html = html.replace("</head>", f"{OUR_STYLE}</head>", 1)
     page = BUILD / f"{name}.html"
     _write(page, html.replace('<html lang="en"', f'<html lang="{language}"', 1).encode())
     films = re.findall(r'aria-label="([^"]*)"><source src="data:video/mp4;base64,([^"]*)"', "".join(_html_outputs(notebook)))
