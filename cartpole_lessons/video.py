@@ -27,6 +27,14 @@ from cartpole_lessons.evaluation import HELD_OUT_SEED
 from cartpole_lessons.policy import Policy
 from cartpole_lessons.rollout import play_episode
 
+#: A film plays while it is in sight, unless its reader has asked for less motion, and its controls cover it only when they are wanted. Where a notebook
+#: is not trusted this is left out, and the controls stay.
+PLAYS_WHEN_SEEN = (
+    "onloadeddata=\"if(!matchMedia('(prefers-reduced-motion: reduce)').matches){this.controls=false;"
+    'new IntersectionObserver(([film])=>film.isIntersecting?this.play():this.pause()).observe(this)}" '
+    'tabindex="0" onmouseenter="this.controls=true" onfocus="this.controls=true" ontouchstart="this.controls=true" onmouseleave="this.controls=this.paused"'
+)
+
 
 @dataclass(frozen=True)
 class Video:
@@ -49,8 +57,9 @@ class Video:
         label = html.escape(self.label, quote=True)
         source = f"data:video/mp4;base64,{base64.b64encode(self.mp4).decode()}"
         poster = f"data:image/png;base64,{base64.b64encode(self.poster).decode()}"
+        wide = f"width:{self.size[0] * 2 // 3}px;max-width:100%"
         return (
-            f'<figure style="display:inline-block;margin:0 1em 0 0"><video controls loop muted playsinline width="{self.size[0] * 2 // 3}" '
+            f'<figure style="display:inline-block;margin:0 1em 0 0;{wide}"><video controls loop muted playsinline style="width:100%" {PLAYS_WHEN_SEEN} '
             f'poster="{poster}" aria-label="{label}"><source src="{source}" type="video/mp4"></video><figcaption>{label}</figcaption></figure>'
         )
 

@@ -306,6 +306,23 @@ def pages():
     return ROOT / "build" / "lessons"
 
 
+@pytest.mark.parametrize("motion", ["no-preference", "reduce"])
+def test_a_film_plays_while_it_is_in_sight_and_waits_for_a_reader_who_wants_less_motion(browser, pages, motion):
+    context = browser.new_context(reduced_motion=motion, viewport={"width": 390, "height": 800})
+    page = context.new_page()
+    page.goto((pages / "02_policy_gradient.html").as_uri())
+    first, last = page.locator("video").first, page.locator("video").last
+    for film in (first, last):
+        film.scroll_into_view_if_needed()
+        page.wait_for_timeout(1000)
+        assert film.evaluate("film => [film.paused, film.controls]") == [motion == "reduce"] * 2
+        assert film.evaluate("film => film.getBoundingClientRect().right <= innerWidth")
+        film.hover()
+        assert film.evaluate("film => film.controls")
+    assert first.evaluate("film => film.paused")  # out of sight by now
+    context.close()
+
+
 @pytest.mark.parametrize("lesson", LESSONS)
 def test_a_page_of_make_run_plays_its_films_and_draws_its_formulas(page, pages, lesson):
     file = pages / f"{lesson}.html"
