@@ -16,7 +16,7 @@ import torch
 from cartpole_lessons._support.arithmetic import course_arithmetic
 from cartpole_lessons._support.files import atomic_write
 from cartpole_lessons._support.seeding import derive_seed, seeded
-from cartpole_lessons.algorithms import imitation
+from cartpole_lessons.algorithms import imitation, preferences
 from cartpole_lessons.algorithms.policy_gradient import PolicyNetwork
 from cartpole_lessons.environment import make_env
 from cartpole_lessons.evaluation import evaluate
@@ -26,6 +26,7 @@ PATH = RESULTS / "teach_it.json"
 #: Far from the seeds that the settings were chosen with.
 SEEDS = range(1_000, 1_020)
 DEMONSTRATIONS = (1, 2, 3, 5, 10, 20, 50)
+WRONG_ANSWERS = (0.0, 0.1, 0.2)
 
 
 def held_out_returns(teacher: str, dagger: bool, seed: int) -> Iterator[float]:
@@ -57,7 +58,28 @@ def measure_imitation() -> dict:
     return {"seeds": list(SEEDS), "demonstrations": DEMONSTRATIONS, "returns": returns}
 
 
-PARTS = {"imitation": measure_imitation}
+def measure_preferences() -> dict:
+    """{"seeds", "runs": {share of wrong answers: [{"answers", "env_steps", "cpu_seconds", "mean_return", "solved"}, one per seed]}}."""
+    preferences.train(seed=0, max_steps=800)  # what the first training of a process imports is nobody's
+    runs = {}
+    for wrong in WRONG_ANSWERS:
+        runs[str(wrong)] = []
+        for seed in SEEDS:
+            result = preferences.train(seed=seed, wrong_answers=wrong)
+            runs[str(wrong)].append(
+                {
+                    "answers": int(result.history.metrics["answers"][-1][1]),
+                    "env_steps": result.env_steps,
+                    "cpu_seconds": round(result.cpu_seconds, 2),
+                    "mean_return": round(result.evaluation.mean, 2),
+                    "solved": result.solved,
+                }
+            )
+        print(f"{wrong} wrong: {[(run['answers'], run['cpu_seconds'], run['mean_return']) for run in runs[str(wrong)]]}", flush=True)
+    return {"seeds": list(SEEDS), "runs": runs}
+
+
+PARTS = {"imitation": measure_imitation, "preferences": measure_preferences}
 
 
 def main() -> int:

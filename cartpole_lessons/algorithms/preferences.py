@@ -56,7 +56,7 @@ def simulated_answers(
 class RewardModel(nn.Module):
     """States -> rewards, by several networks of one hidden layer, or by a weighted sum where hidden is 0."""
 
-    def __init__(self, members: int = 3, hidden: int = 32) -> None:
+    def __init__(self, members: int = 3, hidden: int = 8) -> None:
         super().__init__()
         units = hidden or 1
         self.linear = hidden == 0
@@ -107,7 +107,7 @@ class Apprentice:
         seed: int = 0,
         num_envs: int = 8,
         learning_rate: float = 0.007,
-        model_hidden: int = 32,
+        model_hidden: int = 8,
     ) -> None:
         # After its last step an environment needs another one to reset.
         self.collector = StepCollector(endless_envs(env_id, num_envs, seed), HORIZON + 1)
@@ -176,7 +176,7 @@ def train(
     wrong_answers: Share = 0.0,  # the share of answers that are wrong
     num_envs: Count = 8,  # environments side by side
     learning_rate: Positive = 0.007,  # step size of Adam for actor and critic
-    model_hidden: Units | None = 32,  # units of the reward model; None: it is a weighted sum
+    model_hidden: Units | None = 8,  # units of the reward model; None: it is a weighted sum
 ) -> None:
     """Learning from preferences: PPO on a reward model that is fitted to a judge's answers."""
     apprentice = Apprentice(run.env_id, run.seed, num_envs, learning_rate, model_hidden or 0)
