@@ -21,12 +21,14 @@ from cartpole_lessons.algorithms.policy_gradient import PolicyNetwork, normalise
 from cartpole_lessons.environment import make_envs
 from cartpole_lessons.errors import InvalidInput
 from cartpole_lessons.hyperparameters import Count, Positive, Share, Units
-from cartpole_lessons.rollout import StepCollector, Steps, Tally
+from cartpole_lessons.rollout import StepCollector, Steps, Tally  # noqa: F811  (a module of its own)
 from cartpole_lessons.training import Run, training
 
 # %% ../../notebooks/15_teach_it.ipynb #endless
 HORIZON, CLIP = 50, 25  # steps of an episode, and of a clip
-LIMITS = torch.tensor([2.4, math.radians(12)])  # of position and angle [m, rad]: beyond, CartPole ends
+LIMITS = torch.tensor(
+    [2.4, math.radians(12)]
+)  # of position and angle [m, rad]: beyond, CartPole ends
 
 
 def endless_envs(env_id: str, num_envs: int, seed: int) -> CartPoleVectorEnv:
