@@ -26,7 +26,12 @@ PATH = RESULTS / "teach_it.json"
 #: Far from the seeds that the settings were chosen with.
 SEEDS = range(1_000, 1_020)
 DEMONSTRATIONS = (1, 2, 3, 5, 10, 20, 50)
-WRONG_ANSWERS = (0.0, 0.1, 0.2)
+JUDGES = {
+    "none wrong": {},
+    "10 % wrong": {"wrong_answers": 0.1},
+    "20 % wrong": {"wrong_answers": 0.2},
+    "20 % wrong, up to 300 answers": {"wrong_answers": 0.2, "answers": 300},
+}
 
 
 def held_out_returns(teacher: str, dagger: bool, seed: int) -> Iterator[float]:
@@ -59,14 +64,14 @@ def measure_imitation() -> dict:
 
 
 def measure_preferences() -> dict:
-    """{"seeds", "runs": {share of wrong answers: [{"answers", "env_steps", "cpu_seconds", "mean_return", "solved"}, one per seed]}}."""
+    """{"seeds", "runs": {judge: [{"answers", "env_steps", "cpu_seconds", "mean_return", "solved"}, one per seed]}}."""
     preferences.train(seed=0, max_steps=800)  # what the first training of a process imports is nobody's
     runs = {}
-    for wrong in WRONG_ANSWERS:
-        runs[str(wrong)] = []
+    for judge, settings in JUDGES.items():
+        runs[judge] = []
         for seed in SEEDS:
-            result = preferences.train(seed=seed, wrong_answers=wrong)
-            runs[str(wrong)].append(
+            result = preferences.train(seed=seed, **settings)
+            runs[judge].append(
                 {
                     "answers": int(result.history.metrics["answers"][-1][1]),
                     "env_steps": result.env_steps,
@@ -75,7 +80,7 @@ def measure_preferences() -> dict:
                     "solved": result.solved,
                 }
             )
-        print(f"{wrong} wrong: {[(run['answers'], run['cpu_seconds'], run['mean_return']) for run in runs[str(wrong)]]}", flush=True)
+        print(f"{judge}: {[(run['answers'], run['cpu_seconds'], run['mean_return']) for run in runs[judge]]}", flush=True)
     return {"seeds": list(SEEDS), "runs": runs}
 
 

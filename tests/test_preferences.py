@@ -139,3 +139,22 @@ def test_bad_input_is_refused_in_one_sentence(settings):
     with pytest.raises(InvalidInput) as refused:
         preferences.train(seed=0, **settings)
     one_sentence(refused.value)
+
+
+def test_a_person_answers_by_two_buttons_and_may_stop_after_any_click():
+    pytest.importorskip("ipywidgets")
+    torch.manual_seed(0)
+    apprentice = preferences.Apprentice(seed=0)
+    panel = preferences.Panel(apprentice, answers_per_round=2)
+    before = apprentice.actor.layers[0].weight.clone()
+    for clicks, button in enumerate((panel.left, panel.right, panel.right), start=1):
+        shown, films = panel.pair, panel.films.value
+        button.click()
+        assert len(apprentice.answers) == clicks
+        torch.testing.assert_close(apprentice.first[-1:], shown[0])
+        assert films.count("<video autoplay") == 2
+        assert panel.films.value != films
+    assert apprentice.answers.tolist() == [1, 0, 0]
+    assert panel.words.value.startswith("2 answers; ")
+    assert not torch.equal(apprentice.actor.layers[0].weight, before)
+    assert apprentice.actor.act(np.zeros(4, dtype=np.float32)) in (0, 1)
