@@ -112,6 +112,7 @@ class Apprentice:
         num_envs: int = 8,
         learning_rate: float = 0.007,
         model_hidden: int = 8,
+        tries: int = 10,
     ) -> None:
         # After its last step an environment needs another one to reset.
         self.collector = StepCollector(endless_envs(env_id, num_envs, seed), HORIZON + 1)
@@ -119,7 +120,7 @@ class Apprentice:
         self.optimizer = torch.optim.Adam(
             [*self.actor.parameters(), *self.critic.parameters()], lr=learning_rate, fused=True
         )
-        self.model = RewardModel(hidden=model_hidden)
+        self.model, self.tries = RewardModel(hidden=model_hidden), tries
         self.model_optimizer = torch.optim.Adam(
             self.model.parameters(), lr=0.01, weight_decay=0.01, fused=True
         )
@@ -137,7 +138,7 @@ class Apprentice:
 
     def questions(self, count: int) -> tuple[torch.Tensor, torch.Tensor]:
         """Pairs worth asking about: first and second clips, each float32 (count, CLIP, 4)."""
-        return least_sure(self.model, self.clips, count)
+        return least_sure(self.model, self.clips, count, self.tries)
 
     def hear(self, first: torch.Tensor, second: torch.Tensor, answers: torch.Tensor) -> None:
         """Fit the reward model to these answers, float32 (n,), and to all before."""
@@ -178,12 +179,13 @@ def train(
     answers: Count = 120,  # the most that the judge is asked for
     answers_per_round: Count = 4,  # pairs of clips that it judges after each round of episodes
     wrong_answers: Share = 0.0,  # the share of answers that are wrong
+    tries: Count = 10,  # pairs looked at for each that is asked about; 1: it asks at random
     num_envs: Count = 8,  # environments side by side
     learning_rate: Positive = 0.007,  # step size of Adam for actor and critic
     model_hidden: Units | None = 8,  # units of the reward model; None: it is a weighted sum
 ) -> None:
     """Learning from preferences: PPO on a reward model that is fitted to a judge's answers."""
-    apprentice = Apprentice(run.env_id, run.seed, num_envs, learning_rate, model_hidden or 0)
+    apprentice = Apprentice(run.env_id, run.seed, num_envs, learning_rate, model_hidden or 0, tries)
     while run.goes_on(apprentice.actor):
         steps = apprentice.play()
         count = min(answers_per_round, answers - len(apprentice.answers))
