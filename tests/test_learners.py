@@ -35,6 +35,7 @@ def learner(request):
 def test_these_are_the_lessons_that_learn():
     assert set(LEARNERS) >= {
         "hand_made", "policy_gradient", "reinforce", "actor_critic", "ppo", "dqn", "better_dqn", "gaussian_reinforce", "augmented_random_search",
+        "imitation", "preferences",
     }  # fmt: skip
 
 

@@ -69,6 +69,26 @@ def test_a_notebook_exports_to_algorithms_and_nowhere_else(repository, monkeypat
     assert files(repository) == before
 
 
+def test_a_lesson_in_two_halves_exports_a_module_of_each(repository, monkeypatch):
+    monkeypatch.chdir(repository)
+    path = Path("notebooks") / LESSON
+    halves = [
+        [
+            nbformat.v4.new_markdown_cell(f"# {name}\n\n> All about {name}.", id=f"{name}-title"),
+            nbformat.v4.new_code_cell(f"#| default_exp algorithms.{name}\n#| export\nNAME = {name!r}", id=name),
+        ]
+        for name in ("first", "second")
+    ]
+    nbformat.write(nbformat.v4.new_notebook(cells=sum(halves, [])), path)
+    assert make_export(path)
+    folder = repository / "cartpole_lessons" / "algorithms"
+    for name in ("first", "second"):
+        module = (folder / f"{name}.py").read_text(encoding="utf-8")
+        assert module.startswith(f'"""All about {name}."""')
+        assert module.endswith(f"NAME = {name!r}\n")
+        assert f"../../notebooks/{LESSON} #{name}" in module
+
+
 def kill(arguments, cwd, begun, after):
     """Start a command, and kill it with all that it started so many seconds after `begun()` is true (unless it is done by then)."""
     process = subprocess.Popen(arguments, cwd=cwd, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True)
