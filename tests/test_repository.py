@@ -18,7 +18,7 @@ PYPROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
 PACKAGE = ROOT / "cartpole_lessons"
 #: As CONTRIBUTING says it. What stands in one folder stands on one floor.
 FLOORS = {
-    0: ["_support", "errors", "hyperparameters", "display", "continuous", "environment"],
+    0: ["_support", "errors", "hyperparameters", "display", "continuous", "swing_up", "environment"],
     1: ["policy", "rollout", "evaluation", "checkpoints", "video", "plots"],
     2: ["history", "progress", "training"],
     3: ["algorithms", "lessons", "study"],
