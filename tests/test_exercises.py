@@ -130,7 +130,7 @@ def endless(*given):
 @pytest.mark.parametrize(
     ("answer", "state", "word"),
     [
-        (None, "not attempted", "Write"), (..., "not attempted", "Write"), (3, "wrong", "not a function"), (lambda *given: ..., "not attempted", "dots"),
+        (None, "not attempted", "no function"), (..., "not attempted", "no function"), (3, "wrong", "not a function"), (lambda *given: ..., "not attempted", "dots"),
         (loops_for_ever, "wrong", "loop"), (swallows_everything, "wrong", "loop"), (divides_by_zero, "wrong", "return 1 / 0"),
         (prints_a_lot, "not attempted", "nothing"), (endless, "wrong", "shape"), (lambda: 1, "wrong", "called"), (lambda *given: "text", "wrong", "numbers"),
         (lambda *given: {"a": 1}, "wrong", "numbers"), (lambda *given: np.zeros(10**7), "wrong", "shape"), (lambda *given: exit(), "wrong", "SystemExit"),

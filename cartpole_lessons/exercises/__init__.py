@@ -39,6 +39,7 @@ from cartpole_lessons.errors import RecordingError
 PROGRESS = Path(os.path.expanduser("~/.cartpole-lessons/progress.json"))
 #: A check is over after so long [s].
 TIME_LIMIT = 1.0
+HOW = "Replace the dots and run the cell again. With hint() in place of check(...) it gives you a hint, with solution() the whole answer."
 COLOURS = {"right": "#2a9d4a", "wrong": "#c8453b", "not attempted": "#888888", "hint": "#3a7ca5", "solution": "#3a7ca5"}
 
 
@@ -100,7 +101,7 @@ class Exercise(_Help):
     def check(self, answer: Any) -> Card:
         """Compare a function with the solution, on a few inputs."""
         if answer is None or answer is ...:
-            return self._answered("not attempted", "Write the function, and run the cell again.")
+            return self._answered("not attempted", f"There is no function yet. {HOW}")
         if not callable(answer):
             return self._answered("wrong", f"This is {_shown(answer)}, not a function: pass the function itself, without calling it.")
         said = []
@@ -114,7 +115,7 @@ class Exercise(_Help):
                 return self._answered("wrong", _where(error, answer))
             if value is None or value is ...:
                 if not said:
-                    return self._answered("not attempted", "The function returns nothing yet. Replace the dots, and run the cell again.")
+                    return self._answered("not attempted", f"The function returns nothing yet. {HOW}")
                 return self._answered("wrong", f"For {self._call(given)} it returns nothing.")
             changed = [name for name, before, after in zip(self.arguments, given, mine, strict=True) if not _same(before, after)]
             if changed:
@@ -163,7 +164,7 @@ class Prediction(_Help):
     def check(self, answer: Any) -> Card:
         """Is that what will happen?"""
         if answer is None or answer is ...:
-            return self._answered("not attempted", "Put your answer in the place of the dots, and run the cell again.")
+            return self._answered("not attempted", HOW)
         if isinstance(self._answer, str):
             word = str(answer).strip().lower()
             if word == self._answer:
