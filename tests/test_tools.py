@@ -79,7 +79,7 @@ def test_a_lesson_in_two_halves_exports_a_module_of_each(repository, monkeypatch
         ]
         for name in ("first", "second")
     ]
-    nbformat.write(nbformat.v4.new_notebook(cells=sum(halves, [])), path)
+    nbformat.write(nbformat.v4.new_notebook(cells=[cell for half in halves for cell in half]), path)
     assert make_export(path)
     folder = repository / "cartpole_lessons" / "algorithms"
     for name in ("first", "second"):
