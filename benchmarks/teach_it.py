@@ -32,6 +32,7 @@ JUDGES = {
     "20 % wrong": {"wrong_answers": 0.2},
     "20 % wrong, up to 300 answers": {"wrong_answers": 0.2, "answers": 300},
     "none wrong, random questions": {"tries": 1},
+    "20 % wrong, random questions": {"wrong_answers": 0.2, "tries": 1},
 }
 
 
