@@ -9,6 +9,7 @@ import random
 import re
 import signal
 import sys
+from importlib import import_module
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -174,6 +175,7 @@ def surroundings():
 def global_state_untouched():
     """Put the global generators and torch's threads in a state of our own, and see that the block leaves all surroundings as they are."""
     threads = torch.get_num_threads()
+    import_module("torch._dynamo")  # the first training of a process imports it, and it sets a variable of its own
     random.seed(11), np.random.seed(12), torch.manual_seed(13)  # noqa: NPY002
     torch.set_num_threads(2)
     try:

@@ -1,0 +1,47 @@
+"""What each bug of lesson 12 costs: it is trained on the first twenty published seeds, beside which the sound lesson's results stand.
+
+    python benchmarks/bugs.py              # those that are not there yet; all of them take minutes
+    python benchmarks/bugs.py zero_grad    # this one anew
+
+Writes cartpole_lessons/results/bugs.json.
+"""
+
+import json
+import sys
+import warnings
+from concurrent.futures import ProcessPoolExecutor
+
+from cartpole_lessons._support.files import write_file
+from cartpole_lessons.bugs import BUGS
+from cartpole_lessons.study import RESULTS
+
+SEEDS = range(1000, 1020)
+MAX_STEPS = 20_000
+PATH = RESULTS / "bugs.json"
+
+
+def cost(name: str, seed: int) -> dict:
+    """One training with the bug: whether it was solved within the steps, and its evaluations."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of shapes that are broadcast: the bug itself
+        result = BUGS[name].train(seed=seed, max_steps=MAX_STEPS)
+    evaluations = [[step, round(mean, 1)] for step, mean in result.history.evaluations]
+    return {"seed": seed, "solved": result.solved, "env_steps": result.env_steps, "evaluations": evaluations}
+
+
+def main(chosen: list[str]) -> int:
+    published = json.loads(PATH.read_text(encoding="utf-8")) if PATH.exists() else {}
+    runs = {name: runs for name, runs in published.get("runs", {}).items() if name in BUGS and name not in chosen}
+    with ProcessPoolExecutor() as processes:
+        for name in BUGS:
+            if name not in runs:
+                runs[name] = list(processes.map(cost, [name] * len(SEEDS), SEEDS))
+                solved = [run["env_steps"] for run in runs[name] if run["solved"]]
+                print(f"{name:<20} solved {len(solved):>2} of {len(SEEDS)}", flush=True)
+            ordered = {each: runs[each] for each in BUGS if each in runs}
+            write_file(PATH, json.dumps({"max_steps": MAX_STEPS, "runs": ordered}).encode(), "The result")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
