@@ -19,7 +19,7 @@ PACKAGE = ROOT / "cartpole_lessons"
 #: As CONTRIBUTING says it. What stands in one folder stands on one floor.
 FLOORS = {
     0: ["_support", "errors", "hyperparameters", "display", "continuous", "swing_up", "environment"],
-    1: ["policy", "rollout", "evaluation", "checkpoints", "video", "plots"],
+    1: ["policy", "rollout", "evaluation", "checkpoints", "video", "plots", "widgets"],
     2: ["history", "progress", "training"],
     3: ["algorithms", "bugs", "exercises", "lessons", "study"],
     4: ["doctor", "cli", "__main__"],

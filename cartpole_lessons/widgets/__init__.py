@@ -1,0 +1,81 @@
+"""Play CartPole in the notebook: a game in the page itself, with Gymnasium's physics in JavaScript. It needs no kernel once it is shown.
+
+PlayCartPole()                           # arrow keys or the two buttons
+PlayCartPole(opponent=result.policy)     # you above, the agent below, from the same start
+"""
+
+import html
+import json
+from importlib.resources import files
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from cartpole_lessons.errors import InvalidInput
+
+#: More numbers than this are no network of these lessons, and too many for a page.
+MOST_NUMBERS = 50_000
+
+
+class PlayCartPole:
+    """A game that a notebook shows: hold the pole up for ten seconds. A key says which way the cart is pushed, and no key keeps the last.
+
+    opponent: a policy of these lessons, whose cart starts like yours and is drawn below it. It runs in the page, from its weights.
+    """
+
+    def __init__(self, opponent: nn.Module | None = None, *, name: str = "the agent") -> None:
+        self.options: dict[str, Any] = {} if opponent is None else {"opponent": network_of(opponent), "name": str(name)[:40] or "the agent"}
+
+    def to_html(self) -> str:
+        """The whole game as a page of its own, which needs no other file."""
+        code = files(__package__).joinpath("cartpole.js").read_text(encoding="utf-8")
+        # Inside of a script `</` would end it.
+        options = json.dumps(self.options).replace("</", "<\\/")
+        return (
+            '<!doctype html><html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width"><title>CartPole</title>'
+            f"</head><body><div id='game'></div><script>{code}\nconst style = document.createElement('style'); style.textContent = STYLE; "
+            f"document.head.append(style); play(document.getElementById('game'), {options});</script></body></html>"
+        )
+
+    def _repr_mimebundle_(self, include: object = None, exclude: object = None) -> dict[str, str]:
+        height = 590 if self.options else 400
+        page = html.escape(self.to_html(), quote=True)
+        frame = f'<iframe srcdoc="{page}" title="CartPole to play" style="width:100%;max-width:660px;height:{height}px;border:0" loading="lazy"></iframe>'
+        return {"text/html": frame, "text/plain": repr(self)}
+
+    def __repr__(self) -> str:
+        rival = f" against {self.options['name']}" if self.options else ""
+        return f"CartPole to play{rival}: it needs a notebook that shows HTML, for example JupyterLab or Colab."
+
+
+def network_of(policy: nn.Module) -> dict[str, Any]:
+    """A policy's weights as numbers for JavaScript: {"scale": (4,), "layers": [{"weight", "bias", "activation"}]}.
+
+    For networks whose `layers` are linear, tanh and ReLU after a `scale`, and for rules with `gains`. `InvalidInput` for others.
+    """
+
+    def numbers(tensor: torch.Tensor) -> list:
+        return np.asarray(tensor.detach().cpu(), dtype=float).tolist()
+
+    if isinstance(getattr(policy, "gains", None), torch.Tensor):
+        return {"scale": [1.0] * 4, "layers": [{"weight": [numbers(policy.gains)], "bias": [0.0], "activation": ""}]}
+    parts, scale = getattr(policy, "layers", None), getattr(policy, "scale", None)
+    if not isinstance(parts, nn.Sequential) or not isinstance(scale, torch.Tensor):
+        raise InvalidInput(
+            "This policy cannot play in the page: pass a network of these lessons, whose layers are an nn.Sequential after a scale."
+        )
+    layers: list[dict[str, Any]] = []
+    for part in parts:
+        if isinstance(part, nn.Linear):
+            layers.append({"weight": numbers(part.weight), "bias": numbers(part.bias), "activation": ""})
+        elif isinstance(part, (nn.Tanh, nn.ReLU)) and layers:
+            layers[-1]["activation"] = type(part).__name__.lower()
+        elif not isinstance(part, nn.Dropout):
+            raise InvalidInput(f"A {type(part).__name__} cannot run in the page: linear layers, Tanh and ReLU can.")
+    if sum(np.size(layer["weight"]) for layer in layers) > MOST_NUMBERS:
+        raise InvalidInput(f"This network is too large for a page: the limit is {MOST_NUMBERS:,} weights.")
+    if not layers or np.shape(layers[0]["weight"])[1] != 4 or len(layers[-1]["bias"]) not in (1, 2):
+        raise InvalidInput("A policy that plays in the page sees four numbers, and has one or two outputs.")
+    return {"scale": numbers(scale), "layers": layers}

@@ -1,0 +1,107 @@
+"""The game in the page: its physics is Gymnasium's in every bit, its networks are torch's, and whatever it cannot play is refused."""
+
+import html
+import json
+import re
+import shutil
+import subprocess
+from importlib.resources import files
+
+import gymnasium as gym
+import numpy as np
+import pytest
+import torch
+
+from cartpole_lessons.algorithms import better_dqn, dqn, hand_made, policy_gradient, reinforce
+from cartpole_lessons.errors import InvalidInput
+from cartpole_lessons.widgets import PlayCartPole, network_of
+
+MODULE = files("cartpole_lessons.widgets").joinpath("cartpole.js")
+with_node = pytest.mark.skipif(shutil.which("node") is None, reason="node is not installed")
+
+
+def node(script, given):
+    """What a script of JavaScript answers, in JSON; `game` is the module, `given` the input."""
+    code = f"const game = require({json.dumps(str(MODULE))}); const given = JSON.parse(require('fs').readFileSync(0)); {script}"
+    done = subprocess.run(["node", "-e", code], input=json.dumps(given), capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout)
+
+
+@with_node
+@pytest.mark.parametrize("balanced", [True, False])
+def test_the_physics_is_gymnasiums_in_every_bit_of_every_observation(balanced):
+    env = gym.make("CartPole-v1", max_episode_steps=10_000).unwrapped
+    rng = np.random.default_rng(0)
+    starts, pushes, seen = [], [], []
+    while sum(map(len, pushes)) < 50_000:
+        observation, _ = env.reset(seed=len(starts))
+        starts.append(env.state.tolist())
+        pushes.append([])
+        over = False
+        while not over and len(pushes[-1]) < 10_000:
+            action = int(observation @ [1, 2, 30, 8] > 0) if balanced else int(rng.integers(2))
+            observation, _, over, _, _ = env.step(action)
+            pushes[-1].append(2 * action - 1)
+            seen.append(observation)
+    script = """
+        const seen = [];
+        given.starts.forEach((start, i) => {
+            let state = start;
+            given.pushes[i].forEach((push, k) => {
+                state = game.step(state, 10 * push);
+                seen.push(game.observed(state));
+                if (game.fallen(state) !== (k === given.pushes[i].length - 1 && given.falls)) throw new Error("falls elsewhere");
+            });
+        });
+        console.log(JSON.stringify(seen));"""
+    answered = node(script, {"starts": starts, "pushes": pushes, "falls": not balanced})
+    np.testing.assert_array_equal(np.array(answered, dtype=np.float32), np.array(seen))
+
+
+POLICIES = {
+    "policy_gradient": policy_gradient.PolicyNetwork,
+    "reinforce": lambda: reinforce.PolicyNetwork().eval(),
+    "dqn": dqn.QNetwork,
+    "better_dqn": lambda: better_dqn.QNetwork(dueling=False),
+    "hand_made": lambda: hand_made.LinearPolicy([1.0, 2.0, 30.0, 8.0]),
+}
+
+
+@with_node
+@pytest.mark.parametrize("name", POLICIES)
+def test_networks_run_in_the_page_as_they_do_in_torch(name):
+    torch.manual_seed(0)
+    policy = POLICIES[name]()
+    observations = torch.randn(200, 4)
+    script = "console.log(JSON.stringify(given.observations.map((seen) => [game.outputs(given.network, seen), game.pushOf(given.network, seen)])));"
+    answered = node(script, {"network": network_of(policy), "observations": observations.tolist()})
+    with torch.no_grad():
+        said = policy(observations).reshape(200, -1).double()
+    if "dqn" in name:
+        said = (said - policy.start_value) / 10  # which push is better is the same without
+    np.testing.assert_allclose([row[0] for row in answered], said, rtol=1e-4, atol=1e-5)
+    sure = (said[:, -1] - (said[:, 0] if said.shape[1] == 2 else 0)).abs() > 1e-5
+    pushes = 2 * policy.act(observations.numpy()) - 1
+    assert [row[1] for row, is_sure in zip(answered, sure, strict=True) if is_sure] == pushes[sure.numpy()].tolist()
+
+
+def test_what_cannot_play_in_the_page_is_refused():
+    wide = policy_gradient.PolicyNetwork(hidden=20_000)
+    odd = policy_gradient.PolicyNetwork()
+    odd.layers.append(torch.nn.Sigmoid())
+    for policy in (torch.nn.Linear(4, 2), wide, odd, better_dqn.QNetwork(dueling=True)):
+        with pytest.raises(InvalidInput):
+            PlayCartPole(opponent=policy)
+
+
+def test_a_page_needs_nothing_else_and_runs_no_name():
+    game = PlayCartPole(policy_gradient.PolicyNetwork(), name="</script><b>me")
+    page = game.to_html()
+    assert "://" not in page
+    assert page.count("</script>") == 1
+    shown = game._repr_mimebundle_()
+    (inside,) = re.findall(r'srcdoc="([^"]*)"', shown["text/html"])
+    assert html.unescape(inside) == page
+    assert "notebook" in shown["text/plain"]
+    assert len(MODULE.read_bytes()) < 40_000
