@@ -25,7 +25,7 @@ def cost(name: str, seed: int) -> dict:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of shapes that are broadcast: the bug itself
         result = BUGS[name].train(seed=seed, max_steps=MAX_STEPS)
-    evaluations = [[step, round(mean, 1)] for step, mean in result.history.evaluations]
+    evaluations = [[step, round(mean)] for step, mean in result.history.evaluations]
     return {"seed": seed, "solved": result.solved, "env_steps": result.env_steps, "evaluations": evaluations}
 
 
@@ -39,7 +39,7 @@ def main(chosen: list[str]) -> int:
                 solved = [run["env_steps"] for run in runs[name] if run["solved"]]
                 print(f"{name:<20} solved {len(solved):>2} of {len(SEEDS)}", flush=True)
             ordered = {each: runs[each] for each in BUGS if each in runs}
-            write_file(PATH, json.dumps({"max_steps": MAX_STEPS, "runs": ordered}).encode(), "The result")
+            write_file(PATH, json.dumps({"max_steps": MAX_STEPS, "runs": ordered}, separators=(",", ":")).encode(), "The result")
     return 0
 
 
