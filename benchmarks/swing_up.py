@@ -51,7 +51,7 @@ def main() -> int:
         runs.append(learn(seed))
         print(runs[-1], flush=True)
     published = {"runs": runs, "machine": f"{platform.machine()}, torch {torch.__version__}, one thread"}
-    write_file(RESULTS / "swing_up.json", (json.dumps(published, indent=1) + "\n").encode(), "The result")
+    write_file(RESULTS / "swing_up.json", (json.dumps(published, separators=(",", ":")) + "\n").encode(), "The result")
     return 0
 
 
