@@ -42,8 +42,7 @@ def main(chosen: list[str]) -> int:
         for name in BUGS:
             if name not in runs:
                 runs[name] = list(processes.map(cost, [name] * len(SEEDS), SEEDS))
-                solved = [run["env_steps"] for run in runs[name] if run["solved"]]
-                print(f"{name:<20} solved {len(solved):>2} of {len(SEEDS)}", flush=True)
+                print(f"{name:<20} solved {sum(run['solved'] for run in runs[name]):>2} of {len(SEEDS)}", flush=True)
             ordered = {each: runs[each] for each in BUGS if each in runs}
             write_file(PATH, json.dumps({"max_steps": MAX_STEPS, "runs": ordered}, separators=(",", ":")).encode(), "The result")
     return 0

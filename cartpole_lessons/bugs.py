@@ -21,7 +21,7 @@ from types import ModuleType
 
 from cartpole_lessons.errors import InvalidInput
 from cartpole_lessons.exercises import Card
-from cartpole_lessons.lessons import ALGORITHMS, Changes
+from cartpole_lessons.lessons import ALGORITHMS, Changes, what_changed
 
 
 class _Mutant(ExecutionLoader):
@@ -50,10 +50,14 @@ class Bug:
     why: str  #: what it does
     test: str  #: what would have caught it
 
+    @property
+    def _sound_module(self) -> ModuleType:
+        return import_module(f"{ALGORITHMS}.{self.lesson}")
+
     @cached_property
     def source(self) -> str:
         """The whole module, with the bug."""
-        text = inspect.getsource(import_module(f"{ALGORITHMS}.{self.lesson}"))
+        text = inspect.getsource(self._sound_module)
         if text.count(self.sound) != 1:
             raise InvalidInput(
                 f"The bug {self.name} has lost its place: {self.lesson} holds {text.count(self.sound)} times {self.sound!r}."
@@ -95,7 +99,7 @@ class Bug:
     def lines(self) -> set[int]:
         """Numbers of the lines in `code` that differ from the sound ones, or between which one is missing."""
         buggy = self._function(self.source)
-        sound = self._function(inspect.getsource(import_module(f"{ALGORITHMS}.{self.lesson}")))
+        sound = self._function(inspect.getsource(self._sound_module))
         found = set()
         for tag, _, _, start, end in difflib.SequenceMatcher(None, sound, buggy, autojunk=False).get_opcodes():
             if tag in ("replace", "insert"):
@@ -115,11 +119,7 @@ class Bug:
     @property
     def diff(self) -> Changes:
         """What was sound (+) in the place of the bug (-)."""
-        buggy = self._function(self.source)
-        sound = self._function(inspect.getsource(import_module(f"{ALGORITHMS}.{self.lesson}")))
-        return Changes(
-            "\n".join(line for line in difflib.unified_diff(buggy, sound, n=1, lineterm="") if line[:2] not in ("--", "++", "@@"))
-        )
+        return what_changed(*(getattr(module, self.function) for module in (self.module, self._sound_module)))
 
 
 #: In the order of the lesson.

@@ -30,9 +30,7 @@ def test_a_program_differs_from_the_sound_one_by_its_bug_alone(bug):
     assert 1 <= len(bug.lines) <= 2
     lines = bug.code.splitlines()
     assert 5 <= len(lines) <= 27
-    assert any(line.startswith("-") for line in str(bug.diff).splitlines()) or any(
-        line.startswith("+") for line in str(bug.diff).splitlines()
-    )
+    assert any(line.startswith(("-", "+")) for line in str(bug.diff).splitlines())
 
 
 def test_the_line_is_found_and_no_other_one(bug):

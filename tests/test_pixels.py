@@ -44,7 +44,7 @@ def test_after_a_reset_nothing_seems_to_move():
     for _ in range(60):
         done = learner.done.copy()
         learner.step(torch.ones(4, dtype=torch.int64))
-        moved = np.abs(learner.now - learner.before).max((1, 2)) > 0
+        moved = np.abs(learner.eye.now - learner.eye.before).max((1, 2)) > 0
         assert not moved[done].any()
     assert len(learner.durations) > 8
 

@@ -208,8 +208,7 @@ def _note(name: str, state: str) -> None:
     noted = _noted()
     if noted.get(name) not in (state, "right"):
         # Where it cannot be kept, the answer is more important.
-        with contextlib.suppress(OSError, RecordingError):
-            PROGRESS.parent.mkdir(parents=True, exist_ok=True)
+        with contextlib.suppress(RecordingError):
             write_file(PROGRESS, json.dumps(noted | {name: state}, indent=1).encode(), "Your progress")
 
 
@@ -296,9 +295,5 @@ def _shown(value: Any) -> str:
         return text if len(text) < 60 else text[:57] + "..."
     if array.size > 12:
         return f"numbers of shape {array.shape}"
-    kind = (
-        array.astype(bool)
-        if isinstance(value, (bool, np.bool_)) or getattr(value, "dtype", None) in (torch.bool, np.dtype(bool))
-        else array
-    )
-    return np.array2string(np.round(kind, 3) if kind.dtype != bool else kind, separator=", ", threshold=20).replace("\n", "")
+    is_bool = isinstance(value, bool) or getattr(value, "dtype", None) in (torch.bool, np.dtype(bool))
+    return np.array2string(array.astype(bool) if is_bool else np.round(array, 3), separator=", ", threshold=20).replace("\n", "")

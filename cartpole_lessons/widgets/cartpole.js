@@ -35,7 +35,7 @@ function pushOf(network, observation) {
 
 /** One cart: its state, how long it has stood, and what pushed it last. */
 class Cart {
-  constructor(start) { this.state = start.slice(); this.steps = 0; this.push = 0; this.down = false; }
+  constructor(start) { this.state = start.slice(); this.steps = 0; this.push = 0; this.down = false; this.done = false; }
   move(push) {
     if (this.down) return;
     this.push = push;
@@ -83,23 +83,22 @@ function draw(canvas, cart, pole) {
 }
 
 /** The game in `root`: you, and an agent below you where there is an opponent. */
-function play(root, { opponent = null, name = "the agent", random = Math.random } = {}) {
+function play(root, { opponent = null, name = "the agent" } = {}) {
   root.innerHTML = BODY;
   const find = (what) => root.querySelector(what), main = find("main");
   const players = opponent ? ["you", name] : ["you"];
-  find(".tracks").innerHTML = players.map((who) => `<canvas role="img"></canvas>${opponent ? '<div class="name"></div>' : ""}`).join("");
+  find(".tracks").innerHTML = players.map(() => `<canvas role="img"></canvas>${opponent ? '<div class="name"></div>' : ""}`).join("");
   const canvases = [...root.querySelectorAll("canvas")];
   root.querySelectorAll(".name").forEach((element, i) => { element.textContent = players[i]; });
   canvases.forEach((canvas, i) => canvas.setAttribute("aria-label", `the cart of ${players[i]}`));
-  const held = new Set();
-  let carts, last, left, running = false, paused = false, best = 0, timer = null;
+  let carts, last, left, running = false, paused = false, best = 0;
 
   const say = (text) => { find(".words").textContent = text; };
   const seconds = (cart) => (cart.steps * TAU).toFixed(1);
   function again() {
-    const start = [0, 1, 2, 3].map(() => (random() - 0.5) * 0.1);
+    const start = [0, 1, 2, 3].map(() => (Math.random() - 0.5) * 0.1);
     carts = players.map(() => new Cart(start));
-    left = 0; last = null; running = false; held.clear();
+    left = 0; last = null; running = false;
     say("Press an arrow: the cart starts to move, and every push counts.");
     show();
   }
@@ -112,7 +111,7 @@ function play(root, { opponent = null, name = "the agent", random = Math.random 
   function press(push) {
     if (carts[0].down || carts[0].done) return;
     carts[0].push = push;  // no key keeps the last push: the cart is always pushed
-    if (!running && !paused) { running = true; say(opponent ? "Same start, same physics. Who stands longer?" : ""); last = null; timer = requestAnimationFrame(tick); }
+    if (!running && !paused) { running = true; say(opponent ? "Same start, same physics. Who stands longer?" : ""); last = null; requestAnimationFrame(tick); }
   }
   function tick(now) {
     if (!running || paused || !root.isConnected) return;
@@ -124,7 +123,7 @@ function play(root, { opponent = null, name = "the agent", random = Math.random 
       if (carts[0].down || carts[0].done) end();
     }
     show();
-    if (running) timer = requestAnimationFrame(tick);
+    if (running) requestAnimationFrame(tick);
   }
   function end() {
     running = false;
@@ -147,13 +146,12 @@ function play(root, { opponent = null, name = "the agent", random = Math.random 
   find(".pause").addEventListener("click", () => {
     paused = !paused; last = null;
     find(".pause").textContent = paused ? "Go on" : "Pause"; find(".pause").setAttribute("aria-pressed", String(paused));
-    if (!paused && running) timer = requestAnimationFrame(tick);
+    if (!paused && running) requestAnimationFrame(tick);
     main.focus({ preventScroll: true });
   });
   find(".speed").addEventListener("input", (event) => { find("output").textContent = Number(event.target.value).toFixed(1); });
   window.addEventListener("resize", show);
   again();
-  return { carts: () => carts, stop: () => { running = false; cancelAnimationFrame(timer); } };
 }
 
 if (typeof module !== "undefined") module.exports = { step, fallen, observed, outputs, pushOf };
