@@ -13,7 +13,7 @@ run: .venv/ready  ## execute every lesson at its real settings; pages and films 
 
 lab: .venv/ready  ## open the lessons in JupyterLab
 	$(BIN)/jupyter trust notebooks/*.ipynb >/dev/null  # their films play before a cell has run
-	$(BIN)/jupyter lab notebooks
+	$(BIN)/jupyter lab notebooks/index.ipynb
 
 test: lint  ## lint, the package's tests, the export check, and every notebook
 	$(BIN)/python -m pytest tests -q -n 2 --dist worksteal --durations=10 --durations-min=0.5

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from cartpole_lessons._support.notebook import prepare_notebook
 from cartpole_lessons.errors import MissingDependency, NoDisplay, in_short
 
 if TYPE_CHECKING:
@@ -73,6 +74,7 @@ def setup() -> None:
 
     torch.set_num_threads(1)
     plt.style.use(STYLE_FILE)
+    prepare_notebook()
     missing = [name for name, module in (("pygame-ce", "pygame"), ("imageio-ffmpeg", "imageio_ffmpeg")) if not _installed(module)]
     films = f"off (pip install {' '.join(missing)})" if missing else "on"
     windows = "on" if has_display() else "virtual only" if shutil.which("Xvfb") else "off"

@@ -17,10 +17,10 @@ from cartpole_lessons.plots import course_style, plot_durations
 class Progress:
     """The bar and the plot of one training. What goes wrong in them is one warning, and costs nothing else."""
 
-    def __init__(self, title: str, total: int) -> None:
+    def __init__(self, title: str) -> None:
         self.parts: list[Bar | LivePlot] = []
         with self._parts_may_fail():
-            self.parts += [Bar(title, total), LivePlot(title)] if bars_are_seen() else [LivePlot(title)]
+            self.parts += [Bar(title), LivePlot(title)] if bars_are_seen() else [LivePlot(title)]
 
     def update(self, env_steps: int, history: History) -> None:
         """Show how far the training has come."""
@@ -28,11 +28,12 @@ class Progress:
             for part in self.parts:
                 part.update(env_steps, history)
 
-    def close(self, history: History, *, solved: bool) -> None:
-        """Show how it ended."""
+    def close(self, history: History, *, solved: bool, stopped: bool = False) -> None:
+        """Show how it ended, and whether because somebody stopped it."""
+        ending = "stopped" if stopped else "" if solved else "not solved"
         with self._parts_may_fail():
             for part in self.parts:
-                part.close(history, solved=solved)
+                part.close(history, ending)
 
     @contextlib.contextmanager
     def _parts_may_fail(self) -> Iterator[None]:
@@ -45,30 +46,32 @@ class Progress:
 
 
 class Bar:
-    """A bar over the environment steps, with the mean return of the last episodes."""
+    """The steps so far and the latest means. It promises no time: a training is over when its policy is perfect, and nobody knows when."""
 
-    def __init__(self, title: str, total: int) -> None:
+    def __init__(self, title: str) -> None:
         from tqdm.auto import tqdm
 
-        self.bar = tqdm(total=total, desc=title, unit=" steps", unit_scale=True, leave=True)
+        self.bar = tqdm(desc=title, unit=" steps", unit_scale=True, leave=True)
 
     def update(self, env_steps: int, history: History) -> None:
         """Move it to `env_steps`."""
-        recent = history.episode_returns[-100:]
-        mean = sum(recent) / max(len(recent), 1)
-        # Short, because the words leave the bar what is left of the line: in JupyterLab, beside its files, that was nothing.
-        self.bar.set_postfix_str(f"mean return {mean:.0f}", refresh=False)
+        self._say(history)
         self.bar.update(env_steps - self.bar.n)
 
-    def close(self, history: History, *, solved: bool) -> None:
-        """Leave it as it is, and complete where the training ended before its steps were used up because it was solved."""
-        # Only `reset` tells the widget of a notebook, and it forgets how far the run had come and since when.
-        if solved:
-            steps, started = self.bar.n, self.bar.start_t
-            self.bar.reset(total=steps)
-            self.bar.n, self.bar.start_t = steps, started
+    def _say(self, history: History, ending: str = "") -> None:
+        """Short words, because they leave the bar what is left of the line: in JupyterLab, beside its files, that was nothing."""
+        recent = history.episode_returns[-100:]
+        words = [f"exploring {sum(recent) / max(len(recent), 1):.0f}"]
+        words += [f"greedy {mean:.0f}" for _, mean in history.evaluations[-1:]]
+        self.bar.set_postfix_str(", ".join(words + [ending] * bool(ending)), refresh=False)
+
+    def close(self, history: History, ending: str) -> None:
+        """Leave it as it is; an `ending` other than a solved task is written beside it, in another colour."""
+        self._say(history, ending)
         self.bar.refresh()
         self.bar.close()
+        if ending and hasattr(self.bar, "disp"):  # a notebook's
+            self.bar.disp(bar_style="warning", check_delay=False)
 
 
 class LivePlot:
@@ -89,7 +92,7 @@ class LivePlot:
             self._show(history)
             self._last_drawn = time.monotonic()
 
-    def close(self, history: History, *, solved: bool) -> None:
+    def close(self, history: History, ending: str) -> None:
         """Draw the whole history."""
         if in_notebook():
             self._show(history)

@@ -15,6 +15,7 @@ from typing import Any
 import nbformat
 
 from cartpole_lessons._support.files import atomic_write
+from cartpole_lessons.bugs import BUGS
 from cartpole_lessons.study import RESULTS, is_ablation, ranges, read_results, readable, summarise, trains_on
 from cartpole_lessons.training import SECONDS_BETWEEN_SAVES
 from notebooks import read_notebook
@@ -25,6 +26,7 @@ SLUG = REPOSITORY.removeprefix("https://github.com/")
 MEMORY = ROOT / "cartpole_lessons" / "results" / "memory.json"
 RELIABILITY = ROOT / "cartpole_lessons" / "results" / "reliability.json"
 PICTURE = "docs/learning_curves.png"
+INDEX = ROOT / "notebooks" / "index.ipynb"
 #: Many tables and sentences are made of the same few files.
 published_runs, kept_notebook = functools.cache(read_results), functools.cache(read_notebook)
 INSTALL = f'"cartpole-lessons @ git+{REPOSITORY}"'
@@ -102,8 +104,18 @@ def title_and_summary(path: Path) -> tuple[str, str]:
 
 
 def lesson_titles() -> dict[str, str]:
-    """{exported module: the lesson's heading}."""
-    return {exported_module(path): title_and_summary(path)[0] for path in lesson_paths() if exported_module(path)}
+    """{exported module: the lesson's number and heading, or that of the half that exports it}."""
+    titles = {}
+    for path in lesson_paths():
+        heading = ""
+        for cell in kept_notebook(path).cells:
+            if cell.cell_type == "markdown" and cell.source.startswith("# "):
+                heading = cell.source.splitlines()[0].removeprefix("# ")
+            exported = re.search(r"#\| default_exp algorithms\.(\w+)", cell.source)
+            if exported:
+                number = path.name[:2]
+                titles[exported[1]] = heading if heading.startswith(number) else f"{number} {heading}"
+    return titles
 
 
 def lesson_table() -> str:
@@ -114,6 +126,50 @@ def lesson_table() -> str:
         where = path.relative_to(ROOT).as_posix()
         rows.append([f"[{title}]({where})", summary, launch_badges(where)])
     return table(["lesson", "what happens", "open"], rows)
+
+
+def minutes_of(path: Path) -> int:
+    """How long the lesson takes: its words at 150 a minute, its code at 15 lines a minute, and its cells as they run."""
+    notebook = kept_notebook(path)
+    words = sum(len(cell.source.split()) for cell in notebook.cells if cell.cell_type == "markdown")
+    lines = sum(len(cell.source.splitlines()) for cell in notebook.cells if cell.cell_type == "code")
+    seconds = notebook.metadata.get("cartpole_lessons", {}).get("seconds", 0)
+    return max(5, 5 * round((words / 150 + lines / 15 + seconds / 60) / 5))
+
+
+def builds_on(path: Path) -> list[str]:
+    """Numbers of the lessons whose algorithms this one imports, or whose code its bugs are in."""
+    code = "\n".join(cell.source for cell in kept_notebook(path).cells if cell.cell_type == "code")
+    used = set(re.findall(r"cartpole_lessons\.algorithms(?:\.| import )(\w+)", code))
+    if "cartpole_lessons.bugs" in code:
+        used |= {bug.lesson for bug in BUGS.values()}
+    numbers = {title.split()[0] for module, title in lesson_titles().items() if module in used}
+    return sorted(numbers - {path.name[:2]})
+
+
+def index_notebook() -> str:
+    """The page that JupyterLab opens first: the path through the lessons."""
+    rows = []
+    for path in lesson_paths():
+        title, summary = title_and_summary(path)
+        rows.append([f"[{title}]({path.name})", summary, str(minutes_of(path)), ", ".join(builds_on(path)) or "-"])
+    source = f"""# CartPole lessons
+
+<!-- badges -->
+{launch_badges("notebooks/index.ipynb")}
+<!-- /badges -->
+
+![The same pole in three hands: an untrained agent drops it at once, a half-trained one later, a trained one not at all](../docs/agent.gif)
+
+Click a lesson, then *Run > Run All Cells*, or step through it with Shift-Enter. Follow the order, or jump: the last column says what a lesson builds on.
+
+{table(["lesson", "what happens", "minutes", "builds on"], rows)}
+
+Minutes are an estimate: 150 words and 15 lines of code in each, and the seconds that the cells take. Lessons 00, 02 and 04 are there [in Nigerian Pidgin](pcm/README.md), too."""
+    cell = nbformat.v4.new_markdown_cell(source, id="path")
+    notebook = nbformat.v4.new_notebook(cells=[cell], metadata=kept_notebook(lesson_paths()[0]).metadata)
+    notebook.metadata = {name: value for name, value in notebook.metadata.items() if name in ("kernelspec", "language_info")}
+    return nbformat.writes(notebook) + "\n"
 
 
 def table(head: list[str], rows: list[list[str]]) -> str:
@@ -319,12 +375,12 @@ def readme() -> str:
 
 def derived_files() -> dict[Path, str]:
     """Every file that this tool writes, with the text it should have."""
-    return {ROOT / "README.md": readme()} | {path: lesson_notebook(path) for path in lesson_paths()}
+    return {ROOT / "README.md": readme(), INDEX: index_notebook()} | {path: lesson_notebook(path) for path in lesson_paths()}
 
 
 def write() -> list[Path]:
     """Write every file that differs from what it should be; which ones they were."""
-    changed = {path: text for path, text in derived_files().items() if path.read_text(encoding="utf-8") != text}
+    changed = {path: text for path, text in derived_files().items() if not path.exists() or path.read_text(encoding="utf-8") != text}
     for path, text in changed.items():
         with atomic_write(path) as file:
             file.write(text.encode())

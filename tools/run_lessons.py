@@ -5,6 +5,7 @@ is done, an index page, and a table on screen. Exit status 1 when a lesson fails
 """
 
 import argparse
+import asyncio
 import base64
 import contextlib
 import os
@@ -29,6 +30,7 @@ from notebooks import read_notebook
 ROOT = Path(__file__).resolve().parent.parent
 NOTEBOOKS = ROOT / "notebooks"
 BUILD = ROOT / "build" / "lessons"
+INDEX = NOTEBOOKS / "index.ipynb"
 #: Where lessons run, a folder for each of these processes. One whose process is gone was left by a run that was killed.
 WORKSHOPS = ROOT / "build" / "running"
 WORKSHOP = WORKSHOPS / str(os.getpid())
@@ -91,7 +93,8 @@ def execute(lesson: Path, clients: list[NotebookClient]) -> tuple[nbformat.Noteb
     started = time.perf_counter()
     error = None
     try:
-        client.execute(env=os.environ | {"TMPDIR": str(folder)})  # what a kernel leaves there when it is killed goes with the folder
+        # An event loop of its own, which is closed in the end. What a kernel leaves in TMPDIR when it is killed goes with the folder.
+        asyncio.run(client.async_execute(env=os.environ | {"TMPDIR": str(folder)}))
     except CellExecutionError as failed:
         error = f"{failed.ename}: {failed.evalue}"
     except DeadKernelError:
@@ -154,18 +157,26 @@ def save_outputs(notebook: nbformat.NotebookNode, lesson: Path) -> Path:
     return page
 
 
-def save_index(lessons: list[Path]) -> Path:
-    """A page with a link to each lesson's page that is there."""
-    names = [name for name in map(name_of, lessons) if (BUILD / f"{name}.html").exists()]
-    links = "".join(f'<li><a href="{name}.html">{name.replace("_", " ")}</a></li>\n' for name in names)
-    head = (
-        '<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">'
+def save_index() -> Path:
+    """The path through the lessons as a page, with a link to each page that is there."""
+    source = re.sub(r"<!-- badges -->.*?<!-- /badges -->", "", nbformat.read(INDEX, as_version=4).cells[0].source, flags=re.DOTALL)
+    source = source.replace("../docs/agent.gif", "agent.gif").replace(
+        "Click a lesson, then *Run > Run All Cells*, or step through it with Shift-Enter. ", ""
     )
-    style = "<style>:root { color-scheme: light dark; } body { font: 18px/1.8 system-ui, sans-serif; margin: 2rem; }</style>"
-    _write(
-        BUILD / "index.html",
-        f"{head}<title>CartPole lessons</title>{style}</head><body><h1>CartPole lessons</h1><ul>{links}</ul></body></html>\n".encode(),
+    others = [name for name in map(name_of, find_lessons([])) if "/" in name and (BUILD / f"{name}.html").exists()]
+    source = source.replace(
+        "[in Nigerian Pidgin](pcm/README.md)", " ".join(["in Nigerian Pidgin", *(f"[{name[4:6]}]({name}.html)" for name in others)])
     )
+    source = re.sub(
+        r"\[([^]]+)\]\((\d\w+)\.ipynb\)",
+        lambda link: f"[{link[1]}]({link[2]}.html)" if (BUILD / f"{link[2]}.html").exists() else link[1],
+        source,
+    )
+    page, _ = HTMLExporter(mathjax_url="", require_js_url="").from_notebook_node(
+        nbformat.v4.new_notebook(cells=[nbformat.v4.new_markdown_cell(source)]), resources={"metadata": {"name": "CartPole lessons"}}
+    )
+    shutil.copy(ROOT / "docs" / "agent.gif", BUILD)
+    _write(BUILD / "index.html", page.replace("</head>", f"{OUR_STYLE}</head>", 1).encode())
     return BUILD / "index.html"
 
 
@@ -229,7 +240,9 @@ def main() -> int:
     # Threads, not processes: within one process the kernels cannot be given the same ports.
     pool = ThreadPoolExecutor(jobs)
     try:
-        running = {pool.submit(execute, lesson, clients): lesson for lesson in lessons}
+        # The first film of an agent that has learned comes from 02.
+        first = sorted(lessons, key=lambda lesson: not name_of(lesson).startswith("02"))
+        running = {pool.submit(execute, lesson, clients): lesson for lesson in first}
         for done in as_completed(running):
             lesson = running[done]
             try:
@@ -245,8 +258,8 @@ def main() -> int:
             steps = f"{results[-1]['env_steps']:,}" if results else "-"
             mean = f"{results[-1]['mean_return']:.1f}" if results else "-"
             rows[lesson] = (name_of(lesson), f"{seconds:.1f}", solved, steps, mean, str(page.relative_to(ROOT)))
-        if not arguments.in_place:
-            save_index(find_lessons([]))
+            if not arguments.in_place:
+                save_index()
     except KeyboardInterrupt:
         kill_kernels(clients)
         shutil.rmtree(WORKSHOP, ignore_errors=True)
