@@ -78,8 +78,7 @@ lock: requirements.txt  ## constraints.txt anew, from an environment that follow
 
 .venv/ready: requirements.txt constraints.txt pyproject.toml
 	$(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.txt
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
+	$(BIN)/python tools/install.py
 	$(BIN)/python -c "open('.venv/ready', 'w').close()"
 
 clean:  ## remove what the commands above made

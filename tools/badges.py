@@ -9,6 +9,8 @@ import math
 import re
 import statistics
 import tomllib
+from importlib import import_module
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +18,8 @@ import nbformat
 
 from cartpole_lessons._support.files import atomic_write
 from cartpole_lessons.bugs import BUGS
-from cartpole_lessons.study import RESULTS, is_ablation, ranges, read_results, readable, summarise, trains_on
+from cartpole_lessons.exercises import Exercise, Prediction
+from cartpole_lessons.study import RESULTS, is_ablation, overview, ranges, read_results, readable, summarise, trains_on
 from cartpole_lessons.training import SECONDS_BETWEEN_SAVES
 from notebooks import read_notebook
 
@@ -27,6 +30,7 @@ MEMORY = ROOT / "cartpole_lessons" / "results" / "memory.json"
 RELIABILITY = ROOT / "cartpole_lessons" / "results" / "reliability.json"
 PICTURE = "docs/learning_curves.png"
 INDEX = ROOT / "notebooks" / "index.ipynb"
+INSTRUCTORS = "docs/instructors.md"
 #: Many tables and sentences are made of the same few files.
 published_runs, kept_notebook = functools.cache(read_results), functools.cache(read_notebook)
 INSTALL = f'"cartpole-lessons @ git+{REPOSITORY}"'
@@ -170,6 +174,29 @@ Minutes are an estimate: 150 words and 15 lines of code in each, and the seconds
     notebook = nbformat.v4.new_notebook(cells=[cell], metadata=kept_notebook(lesson_paths()[0]).metadata)
     notebook.metadata = {name: value for name, value in notebook.metadata.items() if name in ("kernelspec", "language_info")}
     return nbformat.writes(notebook) + "\n"
+
+
+def instructors() -> str:
+    """The instructors' page with its hours, its exercises and the machine of the published results renewed."""
+    text = (ROOT / INSTRUCTORS).read_text(encoding="utf-8")
+    minutes = [minutes_of(path) for path in lesson_paths()]
+    asked = []
+    for path in lesson_paths():
+        if find_spec(module := f"cartpole_lessons.exercises.lesson_{path.name[:2]}"):
+            exercises = [value for value in vars(import_module(module)).values() if isinstance(value, (Exercise, Prediction))]
+            names = ", ".join(f"`{each.name.partition('.')[2]}`" for each in exercises)
+            asked.append([f"[{title_and_summary(path)[0]}](../notebooks/{path.name})", names])
+    machines = {json.dumps(run["machine"], sort_keys=True) for runs in published_runs(RESULTS).values() for run in runs}
+    versions = [", ".join(f"{name} {value}" for name, value in json.loads(each).items()) for each in sorted(machines)]
+    content = {
+        "hours": f"All {len(minutes)} lessons take about {sum(minutes) / 60:.0f} hours of reading and running, between {min(minutes)} and {max(minutes)} "
+        "minutes each; exercises come on top.",
+        "exercises": table(["lesson", "exercises"], asked),
+        "machine": f"Published times were measured on: {'; '.join(versions)}.",
+    }
+    for name, inside in content.items():
+        text = region(text, name, inside, INSTRUCTORS)
+    return text
 
 
 def table(head: list[str], rows: list[list[str]]) -> str:
@@ -343,7 +370,13 @@ def readme() -> str:
     first = lesson_paths()[0].relative_to(ROOT).as_posix()
     content = {
         "badges": f"{ci} {launch_badges(first)}",
+        "commands": f"""```
+git clone {REPOSITORY} && cd {SLUG.split("/")[1]}
+make run     # sets up .venv, executes every lesson, leaves pages and films in build/lessons/, prints a table
+make test    # lint, the package's tests, the export check, and every notebook as a test
+```""",
         "lessons": lesson_table(),
+        "overview": overview.markdown(),
         "figures": figures_table(
             {"solved": "solved", "perfect": "perfect", "first_reached": "first reached", "env_steps": "stopped", "seconds": "seconds"}
         ),
@@ -375,7 +408,9 @@ def readme() -> str:
 
 def derived_files() -> dict[Path, str]:
     """Every file that this tool writes, with the text it should have."""
-    return {ROOT / "README.md": readme(), INDEX: index_notebook()} | {path: lesson_notebook(path) for path in lesson_paths()}
+    return {ROOT / "README.md": readme(), INDEX: index_notebook(), ROOT / INSTRUCTORS: instructors()} | {
+        path: lesson_notebook(path) for path in lesson_paths()
+    }
 
 
 def write() -> list[Path]:
