@@ -58,6 +58,8 @@ ROWS = {
     "augmented_random_search": ("augmented_random_search", {}),
     "augmented_random_search-CartPole-v1": ("augmented_random_search", {"env_id": "CartPole-v1"}),
     "learned_model": ("learned_model", {}),
+    "imitation": ("imitation", {}),
+    "preferences": ("preferences", {}),
     # What is each piece of a lesson worth? One thing is different, and the steps are limited.
     "ppo-no_clip": ("ppo", {"clip": 1e6, "max_steps": 30_000}),
     "ppo-lambda_1": ("ppo", {"gae_lambda": 1.0, "max_steps": 30_000}),

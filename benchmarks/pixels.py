@@ -1,43 +1,69 @@
-"""Lesson 16 on twenty seeds: until a hundred episodes played from pictures are perfect; and ten of them with one picture only, for as many steps at most.
+"""Lesson 16 on many seeds: what learns from pictures, and what a memory is worth where velocities are hidden.
 
-    python benchmarks/pixels.py
+    python benchmarks/pixels.py              # all of it: an hour on two cores
+    python benchmarks/pixels.py "a memory"   # these alone, beside what is there
 
 Writes cartpole_lessons/results/pixels.json.
 """
 
+import argparse
 import json
 import sys
 import time
+from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
+
+import torch
 
 from cartpole_lessons._support.arithmetic import course_arithmetic
 from cartpole_lessons._support.files import write_file
 from cartpole_lessons._support.seeding import seeded
-from cartpole_lessons.algorithms.pixels import PictureLearner, play_pictures
+from cartpole_lessons.algorithms.pixels import Learner, PictureDQN, PictureLearner
+from cartpole_lessons.algorithms.recurrent import MemoryLearner
 from cartpole_lessons.study import RESULTS
 
-SEEDS = range(100, 120)  # not those that the settings were chosen with
-MOST_STEPS = 120_000
-EVERY = 4_000
+PATH = RESULTS / "pixels.json"
 
 
-def learn(seed: int, pictures: int = 2, most: int = MOST_STEPS) -> dict:
+@dataclass(frozen=True)
+class Setting:
+    """What is trained, for how long at most, and when it is good enough to stop."""
+
+    learner: Callable[[int], Learner]
+    seeds: range
+    most_steps: int
+    every: int  #: steps between two looks at it
+    enough: float = 500.0  #: mean duration of the episodes that confirm it
+
+
+#: Seeds from 100 and from 1,000 on: not those that the settings were chosen with.
+SETTINGS = {
+    "two pictures": Setting(PictureLearner, range(100, 120), 120_000, 4_000),
+    "a memory": Setting(MemoryLearner, range(1_000, 1_100), 100_000, 2_000, enough=485.0),
+    "one picture": Setting(lambda seed: PictureLearner(seed, pictures=1), range(100, 120), 60_000, 4_000),
+    "no memory": Setting(lambda seed: MemoryLearner(seed, remembers=False), range(1_000, 1_020), 60_000, 4_000),
+    "DQN": Setting(PictureDQN, range(100, 105), 60_000, 4_000),
+}
+
+
+def learn(name: str, seed: int) -> dict:
     """One seed: what the best of its networks is worth, on a hundred episodes that had no part in choosing it."""
-    started = time.process_time()
+    setting, started = SETTINGS[name], time.process_time()
+    torch.set_num_threads(1)
     with seeded(seed), course_arithmetic():
-        learner = PictureLearner(seed, pictures=pictures)
+        learner = setting.learner(seed)
         best, weights = -1.0, None
-        while learner.env_steps < most and best < 500:
-            learner.practise(EVERY)
-            durations = play_pictures(learner.network, 30, seed=learner.env_steps)
-            if durations.min() >= 500:
-                durations = play_pictures(learner.network, 100, seed=learner.env_steps + 1)
-            if durations.mean() > best:
-                best = durations.mean()
-                weights = {name: value.clone() for name, value in learner.network.state_dict().items()}
+        while learner.env_steps < setting.most_steps and best < setting.enough:
+            learner.practise(setting.every)
+            looks = learner.play(30, seed=learner.env_steps).mean()
+            if looks >= setting.enough:  # one look may be luck: what stops the training are 200 fresh episodes
+                looks = learner.play(200, seed=learner.env_steps + 1).mean()
+            if looks > best:
+                best, weights = looks, {key: value.clone() for key, value in learner.network.state_dict().items()}
         spent = time.process_time() - started
         learner.network.load_state_dict(weights)
-        durations = play_pictures(learner.network, 100)
+        durations = learner.play()
     return {
         "seed": seed, "env_steps": learner.env_steps, "mean": round(durations.mean(), 1), "solved": bool(durations.mean() >= 475),
         "perfect": bool(durations.min() >= 500), "cpu_seconds": round(spent, 1),
@@ -45,14 +71,17 @@ def learn(seed: int, pictures: int = 2, most: int = MOST_STEPS) -> dict:
 
 
 def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("names", nargs="*", metavar="NAME", help=f"which of {', '.join(SETTINGS)} (default: all)")
+    names = parser.parse_args().names or list(SETTINGS)
+    published = json.loads(PATH.read_text(encoding="utf-8"))["runs"] if PATH.exists() else {}
     with ProcessPoolExecutor() as processes:
-        two = list(processes.map(learn, SEEDS))
-        print(*two, sep="\n", flush=True)
-        most = max(run["env_steps"] for run in two)
-        one = list(processes.map(learn, SEEDS[:10], [1] * 10, [most] * 10))
-        print(*one, sep="\n", flush=True)
-    published = {"runs": {"two pictures": two, "one picture": one}}
-    write_file(RESULTS / "pixels.json", (json.dumps(published, separators=(",", ":")) + "\n").encode(), "The result")
+        for name in names:
+            seeds = SETTINGS[name].seeds
+            published[name] = list(processes.map(learn, [name] * len(seeds), seeds))
+            print(name, *published[name], sep="\n", flush=True)
+            runs = {each: published[each] for each in SETTINGS if each in published}
+            write_file(PATH, (json.dumps({"runs": runs}, separators=(",", ":")) + "\n").encode(), "The result")
     return 0
 
 

@@ -1,10 +1,22 @@
-"""Lesson 16's exported pieces: the drawing against Gymnasium's pictures, what the network is shown, and that it learns."""
+"""Lesson 16's exported pieces: the drawing against Gymnasium's pictures, what each network is shown, what is remembered, and that it learns."""
 
 import numpy as np
 import pytest
 import torch
 
-from cartpole_lessons.algorithms.pixels import COLUMNS, ROWS, PictureLearner, PictureNetwork, draw, play_pictures, two_pictures
+from cartpole_lessons.algorithms.pixels import (
+    COLUMNS,
+    ROWS,
+    Eye,
+    Glance,
+    PictureDQN,
+    PictureLearner,
+    PictureNetwork,
+    PictureValues,
+    draw,
+    two_pictures,
+)
+from cartpole_lessons.algorithms.recurrent import MemoryLearner
 from cartpole_lessons.environment import make_env
 
 
@@ -49,9 +61,66 @@ def test_after_a_reset_nothing_seems_to_move():
     assert len(learner.durations) > 8
 
 
-def test_it_learns_from_pictures():
-    learner = PictureLearner(seed=0)
-    before = play_pictures(learner.network, episodes=20).mean()
-    learner.practise(12_000)
-    assert learner.env_steps >= 12_000
-    assert play_pictures(learner.network, episodes=20).mean() > before + 20
+@pytest.mark.parametrize(("kind", "env_steps"), [(PictureLearner, 12_000), (MemoryLearner, 4_000)])
+def test_it_learns(kind, env_steps):
+    learner = kind(seed=0)
+    before = learner.play(episodes=20).mean()
+    learner.practise(env_steps)
+    assert learner.env_steps >= env_steps
+    assert learner.play(episodes=20).mean() > before + 20
+
+
+def test_the_dqn_learns_from_what_happened_and_sees_what_the_eye_would_see():
+    learner = PictureDQN(seed=0)
+    learner.practise(1_100)
+    batch = learner.memory.sample(500)
+    assert len(learner.memory) == learner.env_steps
+    # Positions of two steps in a row: what is now is what the next step calls before.
+    goes_on = batch.discounts > 0
+    assert torch.equal(batch.next_observations[goes_on, 2:], batch.observations[goes_on, :2])
+    assert 0 < (~goes_on).sum() < 500
+
+    states, then = np.random.default_rng(0).uniform(-0.2, 0.2, (2, 5, 4)).astype(np.float32)
+    eye, glance, nothing_began = Eye(states), Glance(states), np.zeros(5, dtype=bool)
+    eye.look(then, nothing_began)
+    glance.look(then, nothing_began)
+    values = PictureValues()
+    torch.testing.assert_close(values(glance.sees), 100 + 10 * values.pictures(eye.sees)[0])
+
+
+def test_the_memory_is_shown_no_velocity_and_is_wiped_where_an_episode_begins():
+    learner = MemoryLearner(seed=0, num_envs=4)
+    states = np.random.default_rng(0).uniform(-0.2, 0.2, (4, 4)).astype(np.float32)
+    faster = states + np.array([0, 1, 0, -1], dtype=np.float32)
+    (seen, began), (same, _) = learner.glance(Glance(states)), learner.glance(Glance(faster))
+    assert torch.equal(seen, same)
+    assert began.all()
+
+    full, empty = torch.ones(4, 32), torch.zeros(4, 32)
+    with torch.no_grad():
+        wiped, kept = (learner.network(seen, full, torch.full((4,), each))[2] for each in (True, False))
+        fresh = learner.network(seen, empty, began)[2]
+    assert torch.equal(wiped, fresh)
+    assert not torch.equal(kept, fresh)
+
+
+def test_without_a_memory_every_step_is_the_first():
+    learner = MemoryLearner(seed=0, num_envs=4, remembers=False)
+    glance = Glance(np.zeros((4, 4), dtype=np.float32))
+    glance.look(np.zeros((4, 4), dtype=np.float32), np.zeros(4, dtype=bool))
+    assert learner.glance(glance)[1].all()
+    assert not MemoryLearner(seed=0, num_envs=4).glance(glance)[1].any()
+
+
+def test_its_first_ratios_are_one_so_that_the_memory_is_taken_up_where_it_was():
+    """What the network says of the stretch that was collected is what it said while collecting."""
+    learner = MemoryLearner(seed=0)
+    for _ in range(3):
+        learner.learn()
+    memory = learner.memory
+    _, seen, began, pushes, said, *_ = learner.collect(32)
+    with torch.no_grad():
+        for step in range(32):
+            logits, _, memory = learner.network(seen[step], memory, began[step])
+            again = logits.log_softmax(-1).gather(-1, pushes[step, :, None]).squeeze(-1)
+            torch.testing.assert_close(again, said[step])

@@ -25,6 +25,9 @@ def repository(tmp_path):
     shutil.copytree(ROOT / "tools", tmp_path / "tools", ignore=shutil.ignore_patterns("__pycache__"))
     shutil.copy(ROOT / "pyproject.toml", tmp_path)
     write_lesson(tmp_path)
+    for name in ("notebooks/index.ipynb", "docs/agent.gif"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        shutil.copy(ROOT / name, tmp_path / name)
     return tmp_path
 
 
@@ -133,7 +136,7 @@ def test_a_run_that_is_killed_leaves_whole_pages_and_the_next_one_clears_up(repo
     subprocess.run(run, cwd=repository, check=True, stdout=subprocess.DEVNULL)
     assert 'href="01_next.html"' in page.read_text(encoding="utf-8")
     left = {path.name for path in page.parent.iterdir()} - {"mathjax"}
-    assert left == {"00_tiny.html", LESSON, "index.html"}
+    assert left == {"00_tiny.html", LESSON, "index.html", "agent.gif"}
     assert not list((repository / "build" / "running").iterdir())
 
 

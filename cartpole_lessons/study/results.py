@@ -198,7 +198,7 @@ def nameless(machine: Mapping[str, str]) -> dict[str, str]:
     return {name: value for name, value in machine.items() if name != "host"}
 
 
-def _thinned(evaluations: list[list[float]], most: int = 60) -> list[list[float]]:
+def _thinned(evaluations: list[list[float]], most: int = 40) -> list[list[float]]:
     """At most `most` of the evaluations: the last ones all, those before evenly chosen. 500.0 is written as 500."""
     if len(evaluations) > most:
         earlier = evaluations[:-LAST]
