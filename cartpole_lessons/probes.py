@@ -333,6 +333,7 @@ def probe(
     whole_episodes: bool = False,
     values: Callable[[Any, torch.Tensor], Any] | None = None,
     only: Iterable[str] | None = None,
+    **settings: Any,
 ) -> list[Verdict]:
     """Train `learner` in every probe that applies, and print for each whether it passed, or where to look.
 
@@ -340,7 +341,7 @@ def probe(
     learned: a function of observations float32 (n, 4), an object with `act` (a Policy), `predict` (Stable-Baselines3) or `policy` (a Result).
     actions: "discrete" or "continuous" (a force above 0 is action 1 then). whole_episodes: True for a learner that adds up rewards to
     an episode's end and asks no critic: what it cannot know is not asked. values: a function of what has learned and observations
-    float32 (n, 4) that returns what it thinks they are worth, (n,), to be checked too. only: names of the probes to try.
+    float32 (n, 4) that returns what it thinks they are worth, (n,), to be checked too. only: names of the probes to try. settings: hyperparameters of a lesson's `train`.
     """
     check_choice("actions", actions, ACTIONS)
     unknown = set(only or ()) - set(PROBES)
@@ -350,7 +351,7 @@ def probe(
     chosen = [each for each in chosen if not (each.continuous_only and actions == "discrete") and not (each.bootstraps and whole_episodes)]
     verdicts = []
     for each in chosen:
-        agent = _learned(learner, each.env_id(actions), seed, max_steps)
+        agent = _learned(learner, each.env_id(actions), seed, max_steps, settings)
         verdicts.append(judge(agent, each, actions=actions, values=values))
         print(verdicts[-1], flush=True)
     return verdicts
@@ -370,15 +371,15 @@ def judge(agent: Any, probe: Probe, *, actions: str = "discrete", values: Callab
     return Verdict(probe, dict(zip(asked, chosen.tolist(), strict=True)), dict(zip(valued, map(float, found), strict=True)))
 
 
-def _learned(learner: Callable, env_id: str, seed: int, max_steps: int) -> Any:
+def _learned(learner: Callable, env_id: str, seed: int, max_steps: int, settings: dict[str, Any]) -> Any:
     """What `learner` has become in the environment."""
     algorithm = inspect.unwrap(learner)
     if algorithm is learner or "run" not in inspect.signature(algorithm).parameters:
-        return learner(env_id=env_id, seed=seed, max_steps=max_steps)
+        return learner(env_id=env_id, seed=seed, max_steps=max_steps, **settings)
     # A lesson's. What it returns is the policy with the best evaluation, and a sum of rewards is not what a probe asks for: judged is
     # the last policy, so there is a single evaluation, at the end.
     lesson = algorithm.__module__.rpartition(".")[2]
-    settings = check_hyperparameters(algorithm, {}, lesson)
+    settings = check_hyperparameters(algorithm, settings, lesson)
     with Run(lesson, seed=seed, env_id=env_id, max_steps=max_steps, evaluate_every=max_steps, hyperparameters=settings) as run:
         algorithm(run, **settings)
     if run.result.interrupted:

@@ -21,7 +21,7 @@ FLOORS = {
     0: ["_support", "errors", "hyperparameters", "display", "continuous", "swing_up", "environment"],
     1: ["policy", "rollout", "evaluation", "checkpoints", "video", "plots", "widgets"],
     2: ["history", "progress", "training"],
-    3: ["algorithms", "bugs", "exercises", "lessons", "probes", "study"],
+    3: ["algorithms", "bugs", "diagnostics", "exercises", "lessons", "probes", "study"],
     4: ["doctor", "cli", "__main__"],
 }
 FLOOR_OF = {module: floor for floor, modules in FLOORS.items() for module in modules}
@@ -69,7 +69,10 @@ def test_the_address_is_written_once():
 
 def test_links_in_the_documentation_point_at_files():
     for name in ("README.md", "CONTRIBUTING.md", "docs/instructors.md"):
-        headings = {"#" + re.sub(r"[^\w -]", "", title).strip().lower().replace(" ", "-") for title in re.findall(r"^#+ (.+)$", text(name), re.MULTILINE)}
+        headings = {
+            "#" + re.sub(r"[^\w -]", "", title).strip().lower().replace(" ", "-")
+            for title in re.findall(r"^#+ (.+)$", text(name), re.MULTILINE)
+        }
         targets = set(re.findall(r"\]\(([^):]+)\)", text(name))) - headings
         assert [target for target in targets if not (ROOT / name).parent.joinpath(target).exists()] == []
 
