@@ -14,7 +14,7 @@ import torch
 
 from cartpole_lessons.algorithms import better_dqn, dqn, hand_made, policy_gradient, reinforce
 from cartpole_lessons.errors import InvalidInput
-from cartpole_lessons.widgets import PlayCartPole, network_of
+from cartpole_lessons.widgets import ExploreCartPole, PlayCartPole, network_of
 
 MODULE = files("cartpole_lessons.widgets").joinpath("cartpole.js")
 with_node = pytest.mark.skipif(shutil.which("node") is None, reason="node is not installed")
@@ -105,3 +105,31 @@ def test_a_page_needs_nothing_else_and_runs_no_name():
     assert html.unescape(inside) == page
     assert "notebook" in shown["text/plain"]
     assert len(MODULE.read_bytes()) < 40_000
+
+
+def test_the_map_shows_as_a_page_of_its_own_and_refuses_what_cannot_run_there():
+    bundle = ExploreCartPole(dqn.QNetwork(), name="</script>")._repr_mimebundle_()
+    page = html.unescape(re.search(r'srcdoc="([^"]*)"', bundle["text/html"])[1])
+    assert "explore(document.getElementById('game')" in page
+    assert page.count("</script>") == 1
+    assert re.findall(r"https?://", page) == []
+    assert "it needs a notebook that shows HTML" in bundle["text/plain"]
+    with pytest.raises(InvalidInput, match="cannot play in the page"):
+        ExploreCartPole(torch.nn.Linear(4, 2))
+
+
+@with_node
+def test_other_worlds_obey_gymnasiums_physics_too():
+    env = gym.make("CartPole-v1").unwrapped
+    env.reset(seed=0)
+    env.force_mag, env.length, env.masspole = 4.0, 1.2, 0.3
+    env.total_mass, env.polemass_length = env.masspole + env.masscart, env.masspole * env.length
+    start, states = env.state.tolist(), []
+    for action in (0, 1, 1, 0, 1):
+        env.step(action)
+        states.append([*env.state])
+    script = """
+        let state = given.start;
+        const states = given.pushes.map((push) => state = game.step(state, push * 4, { mass: 0.3, half: 1.2 }));
+        console.log(JSON.stringify(states));"""
+    np.testing.assert_allclose(node(script, {"start": start, "pushes": [-1, 1, 1, -1, 1]}), states, rtol=1e-12)

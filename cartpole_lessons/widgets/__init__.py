@@ -2,6 +2,7 @@
 
 PlayCartPole()                           # arrow keys or the two buttons
 PlayCartPole(opponent=result.policy)     # you above, the agent below, from the same start
+ExploreCartPole(result.policy)           # where it pushes, as a map to click on
 """
 
 import html
@@ -19,35 +20,64 @@ from cartpole_lessons.errors import InvalidInput
 MOST_NUMBERS = 50_000
 
 
-class PlayCartPole:
+class _Page:
+    """What stands in a notebook as a page of its own: the module, and a call of one of its functions."""
+
+    _call: str  #: name of the function in cartpole.js
+    _title: str
+    _height: int  #: of the frame [pixels]
+    options: dict[str, Any]  #: what the function gets
+
+    def to_html(self) -> str:
+        """All of it as a page, which needs no other file."""
+        code = files(__package__).joinpath("cartpole.js").read_text(encoding="utf-8")
+        # Inside of a script `</` would end it.
+        options = json.dumps(self.options).replace("</", "<\\/")
+        return (
+            f'<!doctype html><html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width"><title>{self._title}</title>'
+            f"</head><body><div id='game'></div><script>{code}\nconst style = document.createElement('style'); style.textContent = STYLE; "
+            f"document.head.append(style); {self._call}(document.getElementById('game'), {options}); "
+            "if (window.frameElement) frameElement.style.height = `${document.documentElement.scrollHeight}px`;</script></body></html>"
+        )
+
+    def _repr_mimebundle_(self, include: object = None, exclude: object = None) -> dict[str, str]:
+        page = html.escape(self.to_html(), quote=True)
+        look = f"width:100%;max-width:660px;height:{self._height}px;border:0"
+        frame = f'<iframe srcdoc="{page}" title="{self._title}" style="{look}" loading="lazy"></iframe>'
+        return {"text/html": frame, "text/plain": repr(self)}
+
+    def __repr__(self) -> str:
+        rival = f", with {self.options['name']}" if self.options else ""
+        return f"{self._title}{rival}: it needs a notebook that shows HTML, for example JupyterLab or Colab."
+
+
+class PlayCartPole(_Page):
     """A game that a notebook shows: hold the pole up for ten seconds. A key says which way the cart is pushed, and no key keeps the last.
 
     opponent: a policy of these lessons, whose cart starts like yours and is drawn below it. It runs in the page, from its weights.
     """
 
+    _call, _title = "play", "CartPole to play"
+
     def __init__(self, opponent: nn.Module | None = None, *, name: str = "the agent") -> None:
-        self.options: dict[str, Any] = {} if opponent is None else {"opponent": network_of(opponent), "name": str(name)[:40] or "the agent"}
+        self.options = {} if opponent is None else {"opponent": network_of(opponent), "name": _short(name)}
+        self._height = 590 if self.options else 400
 
-    def to_html(self) -> str:
-        """The whole game as a page of its own, which needs no other file."""
-        code = files(__package__).joinpath("cartpole.js").read_text(encoding="utf-8")
-        # Inside of a script `</` would end it.
-        options = json.dumps(self.options).replace("</", "<\\/")
-        return (
-            '<!doctype html><html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width"><title>CartPole</title>'
-            f"</head><body><div id='game'></div><script>{code}\nconst style = document.createElement('style'); style.textContent = STYLE; "
-            f"document.head.append(style); play(document.getElementById('game'), {options});</script></body></html>"
-        )
 
-    def _repr_mimebundle_(self, include: object = None, exclude: object = None) -> dict[str, str]:
-        height = 590 if self.options else 400
-        page = html.escape(self.to_html(), quote=True)
-        frame = f'<iframe srcdoc="{page}" title="CartPole to play" style="width:100%;max-width:660px;height:{height}px;border:0" loading="lazy"></iframe>'
-        return {"text/html": frame, "text/plain": repr(self)}
+class ExploreCartPole(_Page):
+    """Where a policy pushes, as a map over angle and angular velocity. A click drops the cart there, and two buttons hit its pole.
 
-    def __repr__(self) -> str:
-        rival = f" against {self.options['name']}" if self.options else ""
-        return f"CartPole to play{rival}: it needs a notebook that shows HTML, for example JupyterLab or Colab."
+    policy: one of these lessons'; it runs in the page, from its weights. Sliders change where the cart starts, the pole and the push.
+    """
+
+    _call, _title, _height = "explore", "CartPole to look into", 480
+
+    def __init__(self, policy: nn.Module, *, name: str = "the agent") -> None:
+        self.options = {"policy": network_of(policy), "name": _short(name)}
+
+
+def _short(name: object) -> str:
+    return str(name)[:40] or "the agent"
 
 
 def network_of(policy: nn.Module) -> dict[str, Any]:

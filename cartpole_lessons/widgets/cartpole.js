@@ -1,15 +1,43 @@
 // CartPole in the page: Gymnasium's physics, the lessons' networks, and a game. No library, no network, no build step.
 "use strict";
 
-const TRACK = 2.4, LEAN = (12 * 2 * Math.PI) / 360, TAU = 0.02, FORCE = 10;
+const TRACK = 2.4, LEAN = (12 * 2 * Math.PI) / 360, TAU = 0.02;
+//: Newtons of a push, kilograms of the pole, and half of its length in metres.
+const WORLD = { force: 10, mass: 0.1, half: 0.5 };
+
+/** a times b as a sum of two numbers, without any rounding (Dekker, 1971). */
+function product(a, b) {
+  const split = (number) => 134217729 * number - (134217729 * number - number);
+  const p = a * b, high = split(a), low = a - high, other = split(b), rest = b - other;
+  return [p, high * other - p + high * rest + low * other + low * rest];
+}
+
+/**
+ * Sine and cosine of small angles, correctly rounded but for a few in a thousand. Browsers' own differ in the last bit from the C library's,
+ * and a falling pole multiplies such a difference.
+ */
+function sineAndCosine(x) {
+  if (Math.abs(x) > 0.4) return [Math.sin(x), Math.cos(x)];
+  const [z, rest] = product(x, x);
+  // sin x = x + x q, where q = -z/6 + z^2/120 - ... is wanted to more than 53 bits.
+  const sixth = -z / 6, tail = z * z * (1 / 120 - z * (1 / 5040 - z * (1 / 362880 - z * (1 / 39916800 - z / 6227020800))));
+  const [six, left] = product(6, sixth);
+  const small = (-z - six - left - rest) / 6 + tail;
+  const [main, error] = product(x, sixth);
+  const sum = x + main;
+  const half = 1 - z / 2;
+  const curve = z * z * (1 / 24 - z * (1 / 720 - z * (1 / 40320 - z * (1 / 3628800 - z / 479001600))));
+  return [sum + (x - sum + main + (error + x * small)), half + (1 - half - z / 2 + (curve - rest / 2))];
+}
 
 /** One Euler step of Gymnasium's CartPole, in its order of operations: state [x, x_dot, theta, theta_dot], force [N]. */
-function step(state, force) {
+function step(state, force, { mass, half } = WORLD) {
   const [x, xDot, theta, thetaDot] = state;
-  const cosine = Math.cos(theta), sine = Math.sin(theta);
-  const push = (force + 0.05 * (thetaDot * thetaDot) * sine) / 1.1;
-  const thetaAcc = (9.8 * sine - cosine * push) / (0.5 * (4.0 / 3.0 - (0.1 * (cosine * cosine)) / 1.1));
-  const xAcc = push - (0.05 * thetaAcc * cosine) / 1.1;
+  const [sine, cosine] = sineAndCosine(theta);
+  const total = mass + 1, moment = mass * half;
+  const push = (force + moment * (thetaDot * thetaDot) * sine) / total;
+  const thetaAcc = (9.8 * sine - cosine * push) / (half * (4.0 / 3.0 - (mass * (cosine * cosine)) / total));
+  const xAcc = push - (moment * thetaAcc * cosine) / total;
   return [x + TAU * xDot, xDot + TAU * xAcc, theta + TAU * thetaDot, thetaDot + TAU * thetaAcc];
 }
 
@@ -36,10 +64,10 @@ function pushOf(network, observation) {
 /** One cart: its state, how long it has stood, and what pushed it last. */
 class Cart {
   constructor(start) { this.state = start.slice(); this.steps = 0; this.push = 0; this.down = false; this.done = false; }
-  move(push) {
+  move(push, world = WORLD) {
     if (this.down) return;
     this.push = push;
-    this.state = step(this.state, push * FORCE);
+    this.state = step(this.state, push * world.force, world);
     this.down = fallen(this.state);
     this.steps += 1;
     if (this.steps >= 500) this.done = true;
@@ -56,7 +84,8 @@ const STYLE = `
   .keys { display: grid; grid-template-columns: 1fr 1fr; gap: 8px; } button { font: inherit; padding: 0.7em; border: 0; border-radius: 8px; color: var(--ink); background: var(--soft); touch-action: none; user-select: none; }
   button:focus-visible, input:focus-visible { outline: 3px solid var(--cart); } .keys button { font-size: 1.4em; } button:active, button.on { background: var(--cart); color: var(--paper); }
   .more { display: flex; flex-wrap: wrap; gap: 8px 1em; align-items: center; margin-top: 8px; } .words { min-height: 1.4em; }
-  label { display: flex; gap: 0.5em; align-items: center; font-size: 0.9em; }`;
+  label { display: flex; gap: 0.5em; align-items: center; font-size: 0.9em; }
+  .both { display: flex; flex-wrap: wrap; gap: 12px; } .both > div { flex: 1 1 260px; } .map { height: 260px; cursor: crosshair; } .map:focus-visible { outline: 3px solid var(--cart); }`;
 
 const BODY = `<main tabindex="0" aria-label="CartPole: balance the pole with the left and right arrow keys" data-lm-suppress-shortcuts="true">
   <div class="top"><span class="score" aria-live="off">0.0 s</span><span class="best"></span></div>
@@ -66,13 +95,21 @@ const BODY = `<main tabindex="0" aria-label="CartPole: balance the pole with the
   <div class="more"><button class="again">Again</button><button class="pause" aria-pressed="false">Pause</button>
   <label>Speed <input class="speed" type="range" min="0.1" max="2" step="0.1" value="0.2"><output>0.2</output></label></div></main>`;
 
-function draw(canvas, cart, pole) {
+function prepared(canvas) {
   const ratio = window.devicePixelRatio || 1, width = canvas.clientWidth, height = canvas.clientHeight;
   if (canvas.width !== Math.round(width * ratio)) { canvas.width = Math.round(width * ratio); canvas.height = Math.round(height * ratio); }
-  const pen = canvas.getContext("2d"), colour = (name) => getComputedStyle(document.documentElement).getPropertyValue(name);
-  const metre = width / (2 * TRACK + 0.8), ground = height - 22, x = width / 2 + cart.state[0] * metre, length = Math.min(metre, ground - 30);
+  const pen = canvas.getContext("2d");
   pen.setTransform(ratio, 0, 0, ratio, 0, 0);
   pen.clearRect(0, 0, width, height);
+  return { pen, width, height };
+}
+
+const colour = (name) => getComputedStyle(document.documentElement).getPropertyValue(name);
+
+function draw(canvas, cart, world = WORLD) {
+  const { pen, width, height } = prepared(canvas);
+  const metre = width / (2 * TRACK + 0.8), ground = height - 22, x = width / 2 + cart.state[0] * metre;
+  const length = Math.min(2 * world.half * metre, ground - 30);
   pen.lineCap = "round"; pen.strokeStyle = colour("--track"); pen.lineWidth = 2; pen.beginPath();
   for (const end of [-TRACK, TRACK]) { pen.moveTo(width / 2 + end * metre, ground - 10); pen.lineTo(width / 2 + end * metre, ground + 12); }
   pen.moveTo(width / 2 - TRACK * metre, ground + 12); pen.lineTo(width / 2 + TRACK * metre, ground + 12); pen.stroke();
@@ -152,6 +189,85 @@ function play(root, { opponent = null, name = "the agent" } = {}) {
   find(".speed").addEventListener("input", (event) => { find("output").textContent = Number(event.target.value).toFixed(1); });
   window.addEventListener("resize", show);
   again();
+}
+
+const INSIDE = `<main data-lm-suppress-shortcuts="true">
+  <div class="words" role="status"></div>
+  <div class="both"><div><canvas class="map" tabindex="0" role="img"></canvas><div class="name">across: the angle, -12 to 12 degrees; upwards: how fast it turns</div></div>
+  <div><canvas class="cart" role="img" aria-label="the cart"></canvas>
+  <div class="keys"><button class="left" aria-label="hit the pole to the left">&#9664; hit</button><button class="right" aria-label="hit the pole to the right">hit &#9654;</button></div></div></div>
+  <div class="more"><label>Position <input class="x" type="range" min="-2.2" max="2.2" step="0.1" value="0"><output></output></label>
+  <label>Velocity <input class="v" type="range" min="-2" max="2" step="0.1" value="0"><output></output></label>
+  <label>Half of the pole [m] <input class="half" type="range" min="0.1" max="1.5" step="0.05" value="0.5"><output></output></label>
+  <label>Push [N] <input class="force" type="range" min="1" max="20" step="0.5" value="10"><output></output></label>
+  <button class="drop">Drop it upright</button></div></main>`;
+const FASTEST = 3;  // radians per second, at the map's upper edge
+
+/** Where a policy pushes, as a map to click on: the cart starts there, and is saved or lost. */
+function explore(root, { policy, name = "the agent" }) {
+  root.innerHTML = INSIDE;
+  const find = (what) => root.querySelector(what), number = (what) => Number(find(what).value), map = find(".map");
+  let cart = new Cart([0, 0, 0, 0]), path = [], running = false, last = null, left = 0, hits = 0;
+  const say = (text) => { find(".words").textContent = text; };
+  const world = () => ({ ...WORLD, half: number(".half"), force: number(".force") });
+  /** Above 0: to the right. */
+  const preference = (theta, thetaDot) => {
+    const values = outputs(policy, observed([number(".x"), number(".v"), theta, thetaDot]));
+    return values.length === 1 ? values[0] : values[1] - values[0];
+  };
+  function show() {
+    const { pen, width, height } = prepared(map), cells = 40, wide = width / cells, high = height / cells, grid = [];
+    for (let i = 0; i < cells; i++) for (let j = 0; j < cells; j++) grid.push(preference((2 * (i + 0.5) / cells - 1) * LEAN, (1 - 2 * (j + 0.5) / cells) * FASTEST));
+    const typical = grid.map(Math.abs).sort((a, b) => a - b)[grid.length >> 1] || 1;
+    grid.forEach((value, k) => {
+      pen.globalAlpha = Math.min(1, Math.abs(value) / typical) * 0.8 + 0.05;
+      pen.fillStyle = colour(value > 0 ? "--pole" : "--cart");
+      const i = Math.floor(k / cells), j = k % cells, x = Math.round(i * wide), y = Math.round(j * high);
+      pen.fillRect(x, y, Math.round((i + 1) * wide) - x, Math.round((j + 1) * high) - y);
+    });
+    pen.globalAlpha = 1; pen.strokeStyle = colour("--ink"); pen.lineWidth = 1.5; pen.beginPath();
+    const at = ([, , theta, thetaDot]) => [(theta / LEAN + 1) / 2 * width, (1 - thetaDot / FASTEST) / 2 * height];
+    path.forEach((state, k) => { const [x, y] = at(state); if (k) pen.lineTo(x, y); else pen.moveTo(x, y); });
+    pen.stroke(); pen.fillStyle = colour("--ink"); pen.beginPath(); pen.arc(...at(cart.state), 5, 0, 7); pen.fill();
+    draw(find(".cart"), cart, world());
+    root.querySelectorAll("label").forEach((label) => { label.querySelector("output").textContent = label.querySelector("input").value; });
+  }
+  function drop(theta, thetaDot) {
+    cart = new Cart([number(".x"), number(".v"), theta, thetaDot]); path = [cart.state]; hits = 0; last = null; left = 0;
+    say(`Now ${name} pushes ...`);
+    if (!running) { running = true; requestAnimationFrame(tick); }
+  }
+  function hit(way) {
+    if (cart.down || cart.done) drop(0, 0);
+    cart.state[3] += way * 0.7; hits += 1;
+    if (!running) { running = true; last = null; requestAnimationFrame(tick); }
+  }
+  const counted = () => hits === 1 ? "1 hit" : `${hits} hits`;
+  function tick(now) {
+    if (!running || !root.isConnected) return;
+    left += last === null ? 0 : Math.min(now - last, 100) / 1000; last = now;
+    for (; left >= TAU && running; left -= TAU) {
+      cart.move(pushOf(policy, observed(cart.state)), world());
+      path = [...path.slice(-150), cart.state];
+      if (cart.down || cart.done) {
+        running = false;
+        say(cart.down ? `Lost after ${(cart.steps * TAU).toFixed(1)} s${hits ? ` and ${counted()}` : ""}.` : `Saved: it stands after ten seconds${hits ? `, in spite of ${counted()}` : ""}.`);
+      }
+    }
+    show();
+    if (running) requestAnimationFrame(tick);
+  }
+  map.addEventListener("pointerdown", (event) => {
+    const box = map.getBoundingClientRect();
+    drop((2 * (event.clientX - box.left) / box.width - 1) * LEAN * 0.99, (1 - 2 * (event.clientY - box.top) / box.height) * FASTEST);
+  });
+  map.setAttribute("aria-label", `where ${name} pushes to the left (blue) and to the right (orange), over angle and angular velocity`);
+  find(".left").addEventListener("click", () => hit(-1)); find(".right").addEventListener("click", () => hit(1));
+  find(".drop").addEventListener("click", () => drop(0, 0));
+  root.querySelectorAll("input").forEach((input) => input.addEventListener("input", show));
+  window.addEventListener("resize", show);
+  say(`Where ${name} pushes: blue to the left, orange to the right. Click on the map, and the cart starts there.`);
+  show();
 }
 
 if (typeof module !== "undefined") module.exports = { step, fallen, observed, outputs, pushOf };

@@ -20,6 +20,9 @@ import nbformat
 import pytest
 from scratch import ROOT, committed_lessons, need_program
 
+from cartpole_lessons.algorithms.hand_made import LinearPolicy
+from cartpole_lessons.widgets import ExploreCartPole, PlayCartPole
+
 try:
     from playwright.sync_api import TimeoutError, sync_playwright
 except ImportError:
@@ -217,7 +220,7 @@ def test_a_lesson_runs_and_shows_what_it_should(server, page, lesson):
     assert len(seen) == len(code)
     for cell, shown in zip(code, seen, strict=True):
         if "progress=True" in cell.source and "record(" not in cell.source:
-            # One live picture, replaced in place; and a bar that has been drawn and has grown.
+            # One live picture, replaced in place; and a bar that has been drawn.
             assert shown["together"] == 1, cell.id
             # Two or three pictures a second are drawn: of a training that is over at once there is only the last one. (Many seeds at
             # once have a bar alone, and their picture comes after it.)
@@ -342,3 +345,28 @@ def test_a_page_of_make_run_plays_its_films_and_draws_its_formulas(page, pages, 
     assert page.evaluate(broken) == 0
     assert page.evaluate("document.documentElement.scrollWidth <= window.innerWidth + 1")
     page.screenshot(path=PICTURES / f"page-{lesson}.png", full_page=True)
+
+
+@pytest.mark.parametrize("width", [1_400, 390])
+def test_the_game_and_the_map_are_played_from_a_saved_page(browser, tmp_path, width):
+    """Keys, clicks and buttons, with no kernel: the score runs, the agent stands, a cart that is dropped on the map is judged."""
+    agent = LinearPolicy([1.0, 2.0, 30.0, 8.0])
+    widgets = [PlayCartPole(), PlayCartPole(agent, name="LQR"), ExploreCartPole(agent, name="LQR")]
+    page_file = tmp_path / "page.html"
+    page_file.write_text("".join(each._repr_mimebundle_()["text/html"] for each in widgets), encoding="utf-8")
+    page, errors = browser.new_page(viewport={"width": width, "height": 900}), []
+    page.on("pageerror", lambda error: errors.append(str(error)))
+    page.goto(page_file.as_uri())
+    alone, race, inside = (page.frame_locator("iframe").nth(number) for number in range(3))
+    alone.locator("main").press("ArrowRight")
+    alone.get_by_text("It fell.").wait_for(timeout=30_000)
+    assert float(alone.locator(".score").inner_text().split()[0]) > 0
+    race.locator(".left").click()
+    race.get_by_text("LQR still stands.").wait_for(timeout=30_000)
+    inside.locator(".map").click(position={"x": 130, "y": 130})
+    inside.locator(".right").click()
+    inside.get_by_text("Saved: it stands after ten seconds, in spite of 1 hit.").wait_for(timeout=30_000)
+    assert errors == []
+    assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+    page.screenshot(path=PICTURES / f"widgets-{width}.png", full_page=True)
+    page.close()
