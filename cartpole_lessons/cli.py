@@ -330,6 +330,43 @@ def report(
     print(f"report: {write_report(output, folder, films=films, progress=True)}")
 
 
+@app.command(
+    epilog=_examples(
+        "grade submissions --lesson 06",
+        "grade submissions --csv week3.csv --seconds 120",
+        "grade submissions --exercises week_3.py --lesson week_3",
+    )
+)
+def grade(
+    folder: Annotated[Path, typer.Argument(help="Students' notebooks, in it or in folders of their own.")],
+    csv: Annotated[Path, typer.Option(metavar="FILE", help="Where the table goes; a page with the same name goes beside it.")] = Path(
+        "grades.csv"
+    ),
+    lesson: Annotated[list[str], typer.Option(help="Ask every notebook for this lesson's exercises. Default: those it mentions.")] = [],  # noqa: B006
+    exercises: Annotated[list[Path], typer.Option(metavar="FILE", help="A Python file with exercises of your own.")] = [],  # noqa: B006
+    seconds: Annotated[float, typer.Option(help="A notebook is stopped after so long.")] = 600.0,
+    memory: Annotated[float, typer.Option(metavar="GB", help="A notebook is stopped when it takes more.")] = 2.0,
+    workers: Annotated[int | None, typer.Option(help="Notebooks at a time. Default: one per core.")] = None,
+) -> None:
+    """Grade a folder of notebooks: points for every exercise, and why. Stopped or killed, the same command goes on where it was."""
+    if not folder.is_dir():
+        raise InvalidInput(f"There is no folder {folder}: pass the one that your students' notebooks are in.")
+    _check_writable(csv=csv)
+    from cartpole_lessons import grading
+
+    if not grading.has_walls():
+        print(
+            "This system lets us take neither the network nor your files away from a notebook: grade only whom you trust.", file=sys.stderr
+        )
+    limits = grading.Limits(seconds=seconds, memory=int(memory * 1e9))
+    rows = grading.grade(folder, lessons=lesson, own=exercises, csv_file=csv, limits=limits, workers=workers, progress=True)
+    table = Table("notebook", "exercise", Column("points", justify="right"), "state", "reason", box=None, pad_edge=False)
+    for row in rows:
+        table.add_row(row.notebook, row.exercise, str(row.points), row.state, row.reason)
+    Console(highlight=False, markup=False).print(table)
+    print(f"{grading.summary(rows)} table: {csv}; page: {csv.with_suffix('.html')}")
+
+
 @app.command(epilog=_examples("doctor"))
 def doctor() -> None:
     """Is this machine ready for the course? If not, the exact command that mends it."""

@@ -31,7 +31,7 @@ from cartpole_lessons.hyperparameters import describe_kind, explained, kind_of, 
 from cartpole_lessons.lessons import lessons, load_lesson
 from cartpole_lessons.study import StudyError, report, run_study, write_results
 
-COMMANDS = ("list", "train", "evaluate", "watch", "study", "report", "doctor")
+COMMANDS = ("list", "train", "evaluate", "watch", "study", "report", "grade", "doctor")
 ROOT = Path(__file__).resolve().parent.parent
 needs_xvfb = pytest.mark.skipif(shutil.which("Xvfb") is None, reason="Xvfb is not installed")
 

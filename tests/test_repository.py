@@ -21,7 +21,7 @@ FLOORS = {
     0: ["_support", "errors", "hyperparameters", "display", "continuous", "swing_up", "environment"],
     1: ["policy", "rollout", "evaluation", "checkpoints", "video", "plots", "widgets"],
     2: ["history", "progress", "training"],
-    3: ["algorithms", "bugs", "diagnostics", "exercises", "lessons", "probes", "study"],
+    3: ["algorithms", "bugs", "diagnostics", "exercises", "grading", "lessons", "probes", "study"],
     4: ["doctor", "cli", "__main__"],
 }
 FLOOR_OF = {module: floor for floor, modules in FLOORS.items() for module in modules}
