@@ -58,11 +58,11 @@ class MemoryLearner(Learner):
         return eye.sees[:, :2], began if self.remembers else torch.ones_like(began)
 
     def learn(self) -> None:
-        """Collect 32 steps of each environment, and improve."""
-        share_left = max(0.05, 1 - self.env_steps / 60_000)
+        """Collect 64 steps of each environment, and improve."""
+        share_left = max(0.05, 1 - self.env_steps / 100_000)
         self.optimizer.param_groups[0]["lr"] = 0.005 * share_left
         memory = self.memory  # as it is at the beginning
-        self.improve(memory, *self.collect(32))
+        self.improve(memory, *self.collect(64))
 
     @torch.no_grad()
     def collect(self, steps: int) -> tuple[torch.Tensor, ...]:
@@ -94,7 +94,7 @@ class MemoryLearner(Learner):
     ) -> None:
         """Six passes over what was collected, four environments at a time."""
         advantages = generalised_advantages(
-            rewards.float(), values, terminated, truncated, discount=0.99, gae_lambda=0.95
+            rewards.float(), values, terminated, truncated, discount=0.995, gae_lambda=0.95
         )
         targets = advantages + values[:-1]
         advantages = (advantages - advantages[real].mean()) / advantages[real].std()
@@ -108,7 +108,7 @@ class MemoryLearner(Learner):
                 happened = real[:, who]
                 log_probs = log_probs_of(logits[happened], pushes[:, who][happened])
                 ratios = (log_probs - old_log_probs[:, who][happened]).exp()
-                gain = clipped_objective(ratios, advantages[:, who][happened], clip=0.3).mean()
+                gain = clipped_objective(ratios, advantages[:, who][happened], clip=0.2).mean()
                 error = mse_loss(value[happened], targets[:, who][happened])
                 self.optimizer.zero_grad()
                 (0.01 * error - gain).backward()

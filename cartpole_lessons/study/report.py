@@ -23,18 +23,18 @@ REACHED = ("solved", "perfect", "stable", "first_reached", "env_steps", "seconds
 LONGEST_FILMED = 200_000  # environment steps
 
 STYLE = """
-:root { color-scheme: light; }
-body { font: 16px/1.5 system-ui, sans-serif; color: #1b1f24; background: #fff; max-width: 68rem; margin: 2rem auto; padding: 0 1rem; }
-h1 { line-height: 1.2; } h2 { margin-top: 2.5rem; border-bottom: 1px solid #d0d7de; padding-bottom: .2rem; }
+:root { color-scheme: light dark; }
+body { font: 16px/1.5 system-ui, sans-serif; max-width: 68rem; margin: 2rem auto; padding: 0 1rem; }
+h1 { line-height: 1.2; } h2 { margin-top: 2.5rem; border-bottom: 1px solid #8886; padding-bottom: .2rem; }
 .wide { overflow-x: auto; }
 table { border-collapse: collapse; width: 100%; font-variant-numeric: tabular-nums; }
-th, td { text-align: left; padding: .35rem .7rem; border-bottom: 1px solid #d0d7de; vertical-align: top; }
-th { background: #f6f8fa; } td small { color: #57606a; display: block; }
+th, td { text-align: left; padding: .35rem .7rem; border-bottom: 1px solid #8886; vertical-align: top; }
+th { background: #8882; } td small { opacity: 0.75; display: block; }
 td + td small, th { white-space: nowrap; }
 .grid { display: grid; grid-template-columns: repeat(auto-fill, minmax(20rem, 1fr)); gap: 1rem; }
 .grid figure { margin: 0 !important; } .grid img, .grid video { width: 100%; height: auto; }
-figcaption { font-size: .9rem; color: #57606a; }
-code, pre { font-family: ui-monospace, monospace; font-size: .85rem; } pre { overflow-x: auto; background: #f6f8fa; padding: .7rem; }
+figcaption { font-size: .9rem; opacity: 0.75; }
+code, pre { font-family: ui-monospace, monospace; font-size: .85rem; } pre { overflow-x: auto; background: #8882; padding: .7rem; }
 """
 
 
