@@ -36,7 +36,7 @@ from tqdm import tqdm
 
 from cartpole_lessons import exercises
 from cartpole_lessons._support.files import write_file
-from cartpole_lessons.errors import InvalidInput, in_short
+from cartpole_lessons.errors import InvalidInput, MissingDependency, in_short
 from cartpole_lessons.exercises import Exercise, Prediction
 from cartpole_lessons.grading.sandbox import Limits, Sandbox, has_walls
 from cartpole_lessons.grading.values import decode, encode
@@ -105,6 +105,9 @@ def grade(
     Killed, it goes on where it was, when it is called the same way; finished, it grades everything anew.
     `InvalidInput` for a folder without notebooks, an unknown lesson or a file that cannot be imported.
     """
+    missing = [name for name in ("psutil", "nbclient", "ipykernel") if not importlib.util.find_spec(name)]
+    if missing:
+        raise MissingDependency(f"Grading needs {' and '.join(missing)}, which is not installed: run `pip install {' '.join(missing)}`.")
     folder, csv_file = Path(folder).resolve(), Path(csv_file).resolve()
     notebooks = sorted(path for path in folder.rglob("*.ipynb") if ".ipynb_checkpoints" not in path.parts)
     if not notebooks:
