@@ -17,20 +17,23 @@ from cartpole_lessons.plots import course_style, plot_durations
 class Progress:
     """The bar and the plot of one training. What goes wrong in them is one warning, and costs nothing else."""
 
-    def __init__(self, title: str) -> None:
+    def __init__(self, title: str, total: int) -> None:
+        self.env_steps, self.total = 0, total
         self.parts: list[Bar | LivePlot] = []
         with self._parts_may_fail():
             self.parts += [Bar(title), LivePlot(title)] if bars_are_seen() else [LivePlot(title)]
 
     def update(self, env_steps: int, history: History) -> None:
         """Show how far the training has come."""
+        self.env_steps = env_steps
         with self._parts_may_fail():
             for part in self.parts:
                 part.update(env_steps, history)
 
-    def close(self, history: History, *, solved: bool, stopped: bool = False) -> None:
-        """Show how it ended, and whether because somebody stopped it."""
-        ending = "stopped" if stopped else "" if solved else "not solved"
+    def close(self, history: History, *, solved: bool) -> None:
+        """Show how it ended. A training that ends by itself does so at an evaluation, or when its steps are used up."""
+        by_itself = self.env_steps >= self.total or self.env_steps in (step for step, _ in history.evaluations[-1:])
+        ending = "stopped" if not by_itself else "" if solved else "not solved"
         with self._parts_may_fail():
             for part in self.parts:
                 part.close(history, ending)

@@ -192,7 +192,7 @@ class Run:
             self._started, self._cpu_started = time.perf_counter(), time.process_time()
             self._next_save = self._started + SECONDS_BETWEEN_SAVES
             if self._shows_progress:
-                self._progress = Progress(f"{self.lesson}, seed {self.seed}")
+                self._progress = Progress(f"{self.lesson}, seed {self.seed}", self.max_steps)
             self._interrupts.check()
         except BaseException:
             self._around.close()
@@ -258,8 +258,7 @@ class Run:
         finally:
             with HeldInterrupts(deliver=False) as held:
                 if self._progress:
-                    solved = self._result is not None and self._result.solved
-                    self._progress.close(self.history, solved=solved, stopped=interrupted)
+                    self._progress.close(self.history, solved=self._result is not None and self._result.solved)
                 if kind is None and not interrupted:
                     self._remove_saved()
             try:

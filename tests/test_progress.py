@@ -27,10 +27,12 @@ def test_a_bar_says_how_far_it_came_names_both_means_and_promises_no_time(evalua
     assert ("%" in bar, "?" in bar) == (False, False)
 
 
-@pytest.mark.parametrize(("judged", "said"), [((100, KeyboardInterrupt(), 500), "stopped"), ((100, 100, 100), "not solved")])
-def test_a_bar_says_why_it_ended_without_success(judged, said, evaluations, capsys):
+@pytest.mark.parametrize(
+    ("judged", "max_steps", "said"), [((100, KeyboardInterrupt(), 500), 10_000, "stopped"), ((100, 100, 100), 2_000, "not solved")]
+)
+def test_a_bar_says_why_it_ended_without_success(judged, max_steps, said, evaluations, capsys):
     evaluations(*judged)
-    train(seed=0, progress=True, max_steps=2_000)
+    train(seed=0, progress=True, max_steps=max_steps)
     assert said in last_bar(capsys)
 
 
