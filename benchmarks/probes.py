@@ -44,7 +44,7 @@ ASKED: dict[str, dict[str, Any]] = {
     "dqn": {"values": best_value, "start_value": 5.0},
     "better_dqn": {"start_value": 5.0, "max_steps": 2 * MAX_STEPS},
     "gaussian_reinforce": {"actions": "continuous"},
-    "augmented_random_search": {"whole_episodes": True},
+    "augmented_random_search": {"whole_episodes": True, "max_steps": 2 * MAX_STEPS},
 }
 
 
