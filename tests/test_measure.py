@@ -54,7 +54,7 @@ def test_published_results_come_back_as_they_were_but_for_the_machines_name(tmp_
     ]
     assert back[0]["machine"] == {"python": "3.11"}
     kept = back[0]["evaluations"]
-    assert len(kept) == 60
+    assert len(kept) == 40
     assert kept[0] == [1, 475.25]
     assert kept[-10:] == long[-10:]
     assert all(point in long for point in kept)

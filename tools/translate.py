@@ -265,6 +265,7 @@ def readme(catalogue: Catalogue, lessons: dict[Path, nbformat.NotebookNode | str
     """What stands in the README above its list of lessons, and the lessons of this language."""
     opening, _, _ = (ROOT / "README.md").read_text(encoding="utf-8").partition("## The lessons")
     first = first_cell(opening, _path(next(iter(lessons))), _note(catalogue, "../../README.md"), catalogue.say("README"))
+    first = first.replace("](#", "](README.md#")  # a part of the README that only the English one has
     first = re.sub(r"\]\((?!https?:|\.\./)", "](../../", first)  # from two folders further down
     say, rows = catalogue.say("edition"), []
     for path, notebook in lessons.items():
