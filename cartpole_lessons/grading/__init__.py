@@ -122,8 +122,8 @@ def grade(
         hidden = [PACKAGE / "exercises", *([] if any(path.is_relative_to(folder) for path in needed) else [folder])]
         job = Job(package, own, chosen, tuple(hidden), limits)
         rows = _grade_all(notebooks, folder, job, csv_file.with_suffix(".unfinished"), workers or os.cpu_count() or 1, progress)
-    write_file(csv_file, _table(rows).encode(), "The table")
-    write_file(csv_file.with_suffix(".html"), _page(rows, folder.name).encode(), "The page")
+    write_file(csv_file, _table(rows).encode(errors="replace"), "The table")
+    write_file(csv_file.with_suffix(".html"), _page(rows, folder.name).encode(errors="replace"), "The page")
     csv_file.with_suffix(".unfinished").unlink(missing_ok=True)
     return rows
 
@@ -231,8 +231,8 @@ def _known(own: tuple[Path, ...]) -> dict[str, ModuleType]:
 
 
 def _prepare(job: Job) -> None:
-    """In each worker: nothing that is judged here is the instructor's own progress, and the sandbox has the clock."""
-    exercises.PROGRESS = job.package / "progress.json"
+    """In each worker: nothing that is judged here is the instructor's own progress, nor to be read by a notebook, and the sandbox has the clock."""
+    exercises.PROGRESS = Path(__file__) / "nowhere"  # below a file nothing can be written
     exercises.TIME_LIMIT = job.limits.seconds + 60
     _known(job.own)
 
