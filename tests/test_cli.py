@@ -387,7 +387,7 @@ def test_ctrl_c_keeps_the_best_policy_so_far(tmp_path):
         [sys.executable, "-m", "cartpole_lessons", *words], cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     ) as process:
         bar = ""
-        while not re.search(r"[1-9][.\d]*k/100M", bar):
+        while not re.search(r"[1-9][.\d]*k steps", bar):
             bar += process.stderr.read(1)
             assert process.poll() is None
         process.send_signal(signal.SIGINT)

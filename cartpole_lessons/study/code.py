@@ -15,7 +15,18 @@ COURSE = "cartpole_lessons"
 #: Modules that trainings use and whose every change leaves their numbers as they are: what is shown, said, written and kept.
 WITHOUT_NUMBERS = {
     f"{COURSE}.{name}"
-    for name in ("_support.files", "_support.interrupts", "checkpoints", "display", "errors", "history", "plots", "progress", "video")
+    for name in (
+        "_support.files",
+        "_support.interrupts",
+        "_support.notebook",
+        "checkpoints",
+        "display",
+        "errors",
+        "history",
+        "plots",
+        "progress",
+        "video",
+    )  # fmt: skip
 }
 
 
