@@ -26,7 +26,7 @@ WITHOUT_NUMBERS = {
         "plots",
         "progress",
         "video",
-    )  # fmt: skip
+    )
 }
 
 
