@@ -7,6 +7,7 @@ Writes cartpole_lessons/results/teach_it.json.
 """
 
 import argparse
+import copy
 import json
 import sys
 from collections.abc import Iterator
@@ -26,6 +27,7 @@ PATH = RESULTS / "teach_it.json"
 #: Far from the seeds that the settings were chosen with.
 SEEDS = range(1_000, 1_020)
 DEMONSTRATIONS = (1, 2, 3, 5, 10, 20, 50)
+UPDATES = 50  # after each of them
 JUDGES = {
     "none wrong": {},
     "10 % wrong": {"wrong_answers": 0.1},
@@ -37,7 +39,11 @@ JUDGES = {
 
 
 def held_out_returns(teacher: str, dagger: bool, seed: int) -> Iterator[float]:
-    """Mean return of 100 fresh episodes after each of `DEMONSTRATIONS`; the rounds are those of `imitation.train`."""
+    """Mean return of 100 fresh episodes after each of `DEMONSTRATIONS`; the rounds are those of `imitation.train`.
+
+    A pupil that has watched once has also practised once. So that demonstrations alone make the difference, a
+    copy of the pupil practises on until it has made as many updates as one that has watched most.
+    """
     hands, env = imitation.teacher_hands(teacher, seed=seed), make_env(seed=seed)
     with seeded(derive_seed(seed, "training")), course_arithmetic():
         policy = PolicyNetwork()
@@ -48,9 +54,14 @@ def held_out_returns(teacher: str, dagger: bool, seed: int) -> Iterator[float]:
             seen, said = imitation.demonstrate(env, hand, policy if dagger and episode else None)
             observations.append(seen)
             pushes.append(said)
-            imitation.fit(policy, optimizer, torch.cat(observations), torch.cat(pushes))
+            examples = torch.cat(observations), torch.cat(pushes)
+            imitation.fit(policy, optimizer, *examples, UPDATES)
             if episode + 1 in DEMONSTRATIONS:
-                yield round(evaluate(policy, seed=derive_seed(seed, "result")).mean, 2)
+                pupil, its_optimizer = copy.deepcopy((policy, optimizer))
+                more = UPDATES * (max(DEMONSTRATIONS) - 1 - episode)
+                if more:
+                    imitation.fit(pupil, its_optimizer, *examples, more)
+                yield round(evaluate(pupil, seed=derive_seed(seed, "result")).mean, 2)
 
 
 def measure_imitation() -> dict:
@@ -62,7 +73,7 @@ def measure_imitation() -> dict:
             rows = [list(held_out_returns(teacher, dagger, seed)) for seed in SEEDS]
             returns[teacher][name] = rows
             print(f"{teacher}, {name}: {[sorted(column)[len(rows) // 2] for column in zip(*rows, strict=True)]}", flush=True)
-    return {"seeds": list(SEEDS), "demonstrations": DEMONSTRATIONS, "returns": returns}
+    return {"seeds": list(SEEDS), "demonstrations": DEMONSTRATIONS, "updates": UPDATES * max(DEMONSTRATIONS), "returns": returns}
 
 
 def measure_preferences() -> dict:

@@ -29,8 +29,12 @@ ALGORITHMS = (
     Algorithm("PPO", "05", "which pushes there are", "use steps of old policies", ("ppo",)),
     Algorithm("DQN", "06", "a few pushes to choose from", "real-valued pushes", ("dqn",)),
     Algorithm("Better DQN", "07", "a few pushes to choose from", "real-valued pushes", ("better_dqn",)),
-    Algorithm("Gaussian REINFORCE", "09", "the range of the push", "learn before an episode's end", ("gaussian_reinforce",)),
-    Algorithm("Augmented random search", "10", "nothing but returns", "say which push was good", ("augmented_random_search",)),
+    Algorithm(
+        "Gaussian REINFORCE: real-valued pushes", "09", "the range of the push", "learn before an episode's end", ("gaussian_reinforce",)
+    ),
+    Algorithm(
+        "Augmented random search: real-valued pushes", "10", "nothing but returns", "say which push was good", ("augmented_random_search",)
+    ),
     Algorithm(
         "Linear model, and its regulator", "14", "a cost, and that the world is linear", "what is not nearly linear", ("learned_model",)
     ),
