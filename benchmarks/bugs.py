@@ -6,18 +6,15 @@
 Writes cartpole_lessons/results/bugs.json.
 """
 
-import json
 import sys
 import warnings
 from concurrent.futures import ProcessPoolExecutor
 
-from cartpole_lessons._support.files import write_file
 from cartpole_lessons.bugs import BUGS
-from cartpole_lessons.study import RESULTS
+from cartpole_lessons.study import read_figures, write_figures
 
 SEEDS = range(1000, 1020)
 MAX_STEPS = 20_000
-PATH = RESULTS / "bugs.json"
 
 
 def cost(name: str, seed: int) -> dict:
@@ -36,15 +33,14 @@ def without_flat_stretches(points: list[list[int]]) -> list[list[int]]:
 
 
 def main(chosen: list[str]) -> int:
-    published = json.loads(PATH.read_text(encoding="utf-8")) if PATH.exists() else {}
-    runs = {name: runs for name, runs in published.get("runs", {}).items() if name in BUGS and name not in chosen}
+    runs = {name: runs for name, runs in read_figures("bugs").get("runs", {}).items() if name in BUGS and name not in chosen}
     with ProcessPoolExecutor() as processes:
         for name in BUGS:
             if name not in runs:
                 runs[name] = list(processes.map(cost, [name] * len(SEEDS), SEEDS))
                 print(f"{name:<20} solved {sum(run['solved'] for run in runs[name]):>2} of {len(SEEDS)}", flush=True)
             ordered = {each: runs[each] for each in BUGS if each in runs}
-            write_file(PATH, json.dumps({"max_steps": MAX_STEPS, "runs": ordered}, separators=(",", ":")).encode(), "The result")
+            write_figures("bugs", {"max_steps": MAX_STEPS, "runs": ordered})
     return 0
 
 

@@ -7,21 +7,17 @@ the readings of twenty seeds, or null where fewer than five of them were still l
 12's bugs in one, how many signs were out of their range, on ten other seeds.
 """
 
-import json
 import sys
 import warnings
 from concurrent.futures import ProcessPoolExecutor
-from importlib import import_module
-from typing import Any
 
 import numpy as np
 import torch
 
-from cartpole_lessons._support.files import write_file
 from cartpole_lessons.bugs import BUGS
 from cartpole_lessons.diagnostics import BIN, BINS, SIGNS, diagnose, watched
-from cartpole_lessons.lessons import ALGORITHMS
-from cartpole_lessons.study import RESULTS
+from cartpole_lessons.lessons import load_lesson
+from cartpole_lessons.study import write_figures
 
 SEEDS, OTHER_SEEDS = range(1_000, 1_020), range(2_000, 2_010)
 LESSONS = ("policy_gradient", "actor_critic", "ppo", "dqn", "better_dqn")
@@ -30,7 +26,7 @@ LESSONS = ("policy_gradient", "actor_critic", "ppo", "dqn", "better_dqn")
 def readings(lesson: str, seed: int) -> dict[str, list[tuple[int, float]]]:
     """What one training shows of each sign."""
     torch.set_num_threads(1)
-    metrics = watched(import_module(f"{ALGORITHMS}.{lesson}").train, seed=seed).history.metrics
+    metrics = watched(load_lesson(lesson).train, seed=seed).history.metrics
     return {sign: metrics[sign] for sign in SIGNS if sign in metrics}
 
 
@@ -50,21 +46,17 @@ def unhealthy(row: str, seed: int) -> int:
     """How many signs of one training, of a lesson or of a bug, are out of their range."""
     torch.set_num_threads(1)
     warnings.simplefilter("ignore")  # of shapes that are broadcast: the bug itself
-    train = BUGS[row].train if row in BUGS else import_module(f"{ALGORITHMS}.{row}").train
+    train = BUGS[row].train if row in BUGS else load_lesson(row).train
     return len(diagnose(train, seed=seed).unhealthy)
-
-
-def publish(content: dict[str, Any]) -> None:
-    write_file(RESULTS / "diagnostics.json", (json.dumps(content, separators=(",", ":")) + "\n").encode(), "The result")
 
 
 def main() -> int:
     rows = [*LESSONS, *(name for name, bug in BUGS.items() if bug.lesson in LESSONS)]
     with ProcessPoolExecutor() as processes:
         content = {"ranges": {lesson: ranges(list(processes.map(readings, [lesson] * len(SEEDS), SEEDS))) for lesson in LESSONS}}
-        publish(content)
+        write_figures("diagnostics", content)
         content["unhealthy"] = {row: list(processes.map(unhealthy, [row] * len(OTHER_SEEDS), OTHER_SEEDS)) for row in rows}
-        publish(content)
+        write_figures("diagnostics", content)
     return 0
 
 

@@ -7,7 +7,6 @@ Writes cartpole_lessons/results/pixels.json.
 """
 
 import argparse
-import json
 import sys
 import time
 from collections.abc import Callable
@@ -17,13 +16,10 @@ from dataclasses import dataclass
 import torch
 
 from cartpole_lessons._support.arithmetic import course_arithmetic
-from cartpole_lessons._support.files import write_file
 from cartpole_lessons._support.seeding import seeded
 from cartpole_lessons.algorithms.pixels import Learner, PictureDQN, PictureLearner
 from cartpole_lessons.algorithms.recurrent import MemoryLearner
-from cartpole_lessons.study import RESULTS
-
-PATH = RESULTS / "pixels.json"
+from cartpole_lessons.study import read_figures, write_figures
 
 
 @dataclass(frozen=True)
@@ -74,14 +70,13 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("names", nargs="*", metavar="NAME", help=f"which of {', '.join(SETTINGS)} (default: all)")
     names = parser.parse_args().names or list(SETTINGS)
-    published = json.loads(PATH.read_text(encoding="utf-8"))["runs"] if PATH.exists() else {}
+    published = read_figures("pixels").get("runs", {})
     with ProcessPoolExecutor() as processes:
         for name in names:
             seeds = SETTINGS[name].seeds
             published[name] = list(processes.map(learn, [name] * len(seeds), seeds))
             print(name, *published[name], sep="\n", flush=True)
-            runs = {each: published[each] for each in SETTINGS if each in published}
-            write_file(PATH, (json.dumps({"runs": runs}, separators=(",", ":")) + "\n").encode(), "The result")
+            write_figures("pixels", {"runs": {each: published[each] for each in SETTINGS if each in published}})
     return 0
 
 

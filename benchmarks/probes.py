@@ -8,25 +8,21 @@ Writes cartpole_lessons/results/probes.json: for each row and probe, how many se
 
 import contextlib
 import io
-import json
 import sys
 import warnings
 from collections import Counter
-from importlib import import_module
 from typing import Any
 
 import torch
 
-from cartpole_lessons._support.files import write_file
 from cartpole_lessons.bugs import BUGS
 from cartpole_lessons.history import Result
-from cartpole_lessons.lessons import ALGORITHMS
+from cartpole_lessons.lessons import load_lesson
 from cartpole_lessons.probes import probe
-from cartpole_lessons.study import RESULTS
+from cartpole_lessons.study import read_figures, write_figures
 
 SEEDS = range(1000, 1020)
 MAX_STEPS = 4_000
-PATH = RESULTS / "probes.json"
 
 
 def best_value(result: Result, observations: torch.Tensor) -> torch.Tensor:
@@ -51,7 +47,7 @@ ASKED: dict[str, dict[str, Any]] = {
 def passed(row: str) -> dict[str, int]:
     """{probe: how many of the seeds passed it} of a lesson, or of one with a bug."""
     lesson = BUGS[row].lesson if row in BUGS else row
-    train = BUGS[row].train if row in BUGS else import_module(f"{ALGORITHMS}.{lesson}").train
+    train = BUGS[row].train if row in BUGS else load_lesson(lesson).train
     counts: Counter = Counter()
     for seed in SEEDS:
         with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
@@ -63,15 +59,14 @@ def passed(row: str) -> dict[str, int]:
 
 def main(chosen: list[str]) -> int:
     torch.set_num_threads(1)
-    published = json.loads(PATH.read_text(encoding="utf-8")) if PATH.exists() else {}
     rows = [*ASKED, *BUGS]
-    counts = {row: count for row, count in published.get("passed", {}).items() if row in rows and row not in chosen}
+    counts = {row: count for row, count in read_figures("probes").get("passed", {}).items() if row in rows and row not in chosen}
     for row in rows:
         if row not in counts:
             counts[row] = passed(row)
             print(f"{row:<24}", *(f"{name} {count}" for name, count in counts[row].items()), sep="  ", flush=True)
             ordered = {each: counts[each] for each in rows if each in counts}
-            write_file(PATH, (json.dumps({"seeds": len(SEEDS), "max_steps": MAX_STEPS, "passed": ordered}) + "\n").encode(), "The result")
+            write_figures("probes", {"seeds": len(SEEDS), "max_steps": MAX_STEPS, "passed": ordered})
     return 0
 
 

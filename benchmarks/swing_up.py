@@ -5,7 +5,6 @@
 A seed goes on until an attempt holds: the pole stands through the last two seconds of an episode of full length. Writes cartpole_lessons/results/swing_up.json.
 """
 
-import json
 import platform
 import sys
 import time
@@ -13,11 +12,10 @@ import time
 import torch
 
 from cartpole_lessons._support.arithmetic import course_arithmetic
-from cartpole_lessons._support.files import write_file
 from cartpole_lessons._support.seeding import seeded
 from cartpole_lessons.algorithms.learned_model import STEP, WorldModel, attempt, fit_world, transitions
 from cartpole_lessons.environment import make_env
-from cartpole_lessons.study import RESULTS
+from cartpole_lessons.study import write_figures
 from cartpole_lessons.swing_up import SWING_UP
 
 #: Not those that the lesson was written with.
@@ -50,8 +48,7 @@ def main() -> int:
     for seed in SEEDS:
         runs.append(learn(seed))
         print(runs[-1], flush=True)
-    published = {"runs": runs, "machine": f"{platform.machine()}, torch {torch.__version__}, one thread"}
-    write_file(RESULTS / "swing_up.json", (json.dumps(published, separators=(",", ":")) + "\n").encode(), "The result")
+    write_figures("swing_up", {"runs": runs, "machine": f"{platform.machine()}, torch {torch.__version__}, one thread"})
     return 0
 
 

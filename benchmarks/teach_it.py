@@ -8,22 +8,19 @@ Writes cartpole_lessons/results/teach_it.json.
 
 import argparse
 import copy
-import json
 import sys
 from collections.abc import Iterator
 
 import torch
 
 from cartpole_lessons._support.arithmetic import course_arithmetic
-from cartpole_lessons._support.files import atomic_write
 from cartpole_lessons._support.seeding import derive_seed, seeded
 from cartpole_lessons.algorithms import imitation, preferences
 from cartpole_lessons.algorithms.policy_gradient import PolicyNetwork
 from cartpole_lessons.environment import make_env
 from cartpole_lessons.evaluation import evaluate
-from cartpole_lessons.study import RESULTS
+from cartpole_lessons.study import read_figures, write_figures
 
-PATH = RESULTS / "teach_it.json"
 #: Far from the seeds that the settings were chosen with.
 SEEDS = range(1_000, 1_020)
 DEMONSTRATIONS = (1, 2, 3, 5, 10, 20, 50)
@@ -107,9 +104,7 @@ def main() -> int:
     torch.set_num_threads(1)
     for part in arguments.parts or PARTS:
         measured = PARTS[part]()
-        there = json.loads(PATH.read_text(encoding="utf-8")) if PATH.exists() else {}
-        with atomic_write(PATH) as file:
-            file.write(json.dumps(there | {part: measured}, separators=(",", ":")).encode() + b"\n")
+        write_figures("teach_it", read_figures("teach_it") | {part: measured})
     return 0
 
 

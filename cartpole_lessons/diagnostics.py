@@ -12,7 +12,6 @@ A training that is watched takes the very same steps as one that is not. The ran
 
 import copy
 import inspect
-import json
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -27,10 +26,10 @@ from cartpole_lessons.algorithms.ppo import generalised_advantages
 from cartpole_lessons.environment import make_envs
 from cartpole_lessons.errors import InvalidInput
 from cartpole_lessons.history import Result
-from cartpole_lessons.hyperparameters import check_hyperparameters
+from cartpole_lessons.lessons import algorithm_of, run_algorithm
 from cartpole_lessons.policy import Policy
 from cartpole_lessons.rollout import Steps
-from cartpole_lessons.study import RESULTS
+from cartpole_lessons.study import read_figures
 from cartpole_lessons.training import Run
 
 if TYPE_CHECKING:
@@ -165,19 +164,15 @@ class Diagnosis:
 
 def watched(train: Callable, *, seed: int = 0, max_steps: int = BIN * BINS, **settings: Any) -> Result:
     """Train a lesson's `train`, or a bug's, and note the signs in `result.history.metrics`."""
-    algorithm = inspect.unwrap(train)
-    if algorithm is train or "run" not in inspect.signature(algorithm).parameters:
+    algorithm = algorithm_of(train)
+    if algorithm is None:
         raise InvalidInput("Only a lesson's `train` can be watched, or one that is written as these are, with @training.")
-    lesson = algorithm.__module__.rpartition(".")[2]
-    checked = check_hyperparameters(algorithm, settings, lesson)
-    with WatchedRun(lesson, seed=seed, max_steps=max_steps, hyperparameters=checked) as run:
-        algorithm(run, **checked)
-    return run.result
+    return run_algorithm(algorithm, WatchedRun, settings, seed=seed, max_steps=max_steps)
 
 
 def diagnose(train: Callable, *, seed: int = 0, max_steps: int = BIN * BINS, **settings: Any) -> Diagnosis:
     """Train once, and compare with sound trainings of the lesson. `InvalidInput` for lessons that have no such ranges."""
-    ranges = json.loads((RESULTS / "diagnostics.json").read_text(encoding="utf-8"))["ranges"]
+    ranges = read_figures("diagnostics")["ranges"]
     lesson = inspect.unwrap(train).__module__.rpartition(".")[2].partition("_with_")[0]
     if lesson not in ranges:
         raise InvalidInput(f"There are no ranges for {lesson}: there are some for {', '.join(ranges)}.")

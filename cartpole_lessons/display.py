@@ -7,7 +7,7 @@ import shutil
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from cartpole_lessons._support.notebook import prepare_notebook
 from cartpole_lessons.errors import MissingDependency, NoDisplay, in_short
@@ -51,7 +51,7 @@ def bars_are_seen() -> bool:
     return somebody_is_watching() or not in_notebook()
 
 
-def _kernel() -> object | None:
+def _kernel() -> Any | None:
     """The running ipykernel, or None; asks without importing IPython where nothing has."""
     ipython = sys.modules.get("IPython")
     shell = ipython.get_ipython() if ipython is not None else None
@@ -74,7 +74,8 @@ def setup() -> None:
 
     torch.set_num_threads(1)
     plt.style.use(STYLE_FILE)
-    prepare_notebook()
+    if in_notebook():
+        prepare_notebook(_kernel().shell)
     missing = [name for name, module in (("pygame-ce", "pygame"), ("imageio-ffmpeg", "imageio_ffmpeg")) if not _installed(module)]
     films = f"off (pip install {' '.join(missing)})" if missing else "on"
     windows = "on" if has_display() else "virtual only" if shutil.which("Xvfb") else "off"

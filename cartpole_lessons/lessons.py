@@ -11,7 +11,7 @@ from importlib import import_module, util
 from itertools import chain
 from pathlib import Path
 from types import ModuleType
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import cartpole_lessons.algorithms
 from cartpole_lessons._support.checks import shown
@@ -19,7 +19,9 @@ from cartpole_lessons.errors import CheckpointError, InvalidInput, MissingDepend
 
 if TYPE_CHECKING:
     from cartpole_lessons.checkpoints import Checkpoint
+    from cartpole_lessons.history import Result
     from cartpole_lessons.policy import Policy
+    from cartpole_lessons.training import Run
 
 ALGORITHMS = "cartpole_lessons.algorithms"
 #: Packages whose module has another name.
@@ -70,6 +72,23 @@ def load_lesson(lesson: str) -> ModuleType:
     if not callable(getattr(module, "train", None)):
         raise InvalidInput(f"The module {lesson} has no function train: a lesson is trained by train(seed=..., **hyperparameters).")
     return module
+
+
+def algorithm_of(train: Callable) -> Callable | None:
+    """What stands in the lesson below `@training`, which gives it a run; None where `train` is not written like that."""
+    algorithm = inspect.unwrap(train)
+    return algorithm if algorithm is not train and "run" in inspect.signature(algorithm).parameters else None
+
+
+def run_algorithm(algorithm: Callable, kind: type["Run"], hyperparameters: dict[str, Any], **settings: Any) -> "Result":
+    """Train as `@training` does, with a run of another kind; `settings` are those of the run (seed, max_steps, ...)."""
+    from cartpole_lessons.hyperparameters import check_hyperparameters
+
+    lesson = algorithm.__module__.rpartition(".")[2]
+    checked = check_hyperparameters(algorithm, hyperparameters, lesson)
+    with kind(lesson, hyperparameters=checked, **settings) as run:
+        algorithm(run, **checked)
+    return run.result
 
 
 def load_policy(path: str | os.PathLike) -> "Policy":

@@ -10,8 +10,6 @@ Every probe looks like CartPole from outside (four float32 numbers, two actions,
 changed for it, and pays a wrong learner for the wrong action: passing by luck is unlikely.
 """
 
-import html
-import inspect
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -23,9 +21,10 @@ from gymnasium.vector import AutoresetMode, VectorEnv
 from gymnasium.vector.utils import batch_space
 
 from cartpole_lessons._support.checks import check_choice, shown
+from cartpole_lessons._support.notebook import card
 from cartpole_lessons.environment import env_spec
 from cartpole_lessons.errors import InvalidInput
-from cartpole_lessons.hyperparameters import check_hyperparameters
+from cartpole_lessons.lessons import algorithm_of, run_algorithm
 from cartpole_lessons.policy import action_function, check_actions
 from cartpole_lessons.training import Run
 
@@ -318,10 +317,7 @@ class Verdict:
         )
 
     def _repr_html_(self) -> str:
-        # No background and no colour of its own for text: it has to be readable in light and in dark themes.
-        colour = "#2a9d4a" if self.passed else "#c8453b"
-        text = html.escape(str(self)).replace("\n", "<br>")
-        return f"<div role='status' style='border-left:5px solid {colour};padding:0.3em 0.8em'>{text}</div>"
+        return card("#2a9d4a" if self.passed else "#c8453b", str(self))
 
 
 def probe(
@@ -373,18 +369,15 @@ def judge(agent: Any, probe: Probe, *, actions: str = "discrete", values: Callab
 
 def _learned(learner: Callable, env_id: str, seed: int, max_steps: int, settings: dict[str, Any]) -> Any:
     """What `learner` has become in the environment."""
-    algorithm = inspect.unwrap(learner)
-    if algorithm is learner or "run" not in inspect.signature(algorithm).parameters:
+    algorithm = algorithm_of(learner)
+    if algorithm is None:
         return learner(env_id=env_id, seed=seed, max_steps=max_steps, **settings)
     # A lesson's. What it returns is the policy with the best evaluation, and a sum of rewards is not what a probe asks for: judged is
     # the last policy, so there is a single evaluation, at the end.
-    lesson = algorithm.__module__.rpartition(".")[2]
-    settings = check_hyperparameters(algorithm, settings, lesson)
-    with Run(lesson, seed=seed, env_id=env_id, max_steps=max_steps, evaluate_every=max_steps, hyperparameters=settings) as run:
-        algorithm(run, **settings)
-    if run.result.interrupted:
+    result = run_algorithm(algorithm, Run, settings, seed=seed, env_id=env_id, max_steps=max_steps, evaluate_every=max_steps)
+    if result.interrupted:
         raise KeyboardInterrupt
-    return run.result
+    return result
 
 
 def _action_function(agent: Any) -> Callable[[np.ndarray], Sequence]:

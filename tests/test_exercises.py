@@ -5,10 +5,8 @@ import contextlib
 import copy
 import inspect
 import itertools
-import pkgutil
 import textwrap
 import time
-from importlib import import_module
 
 import numpy as np
 import pytest
@@ -16,13 +14,10 @@ import torch
 
 import cartpole_lessons.exercises as exercises
 from cartpole_lessons.exercises import Exercise, Prediction, progress
+from cartpole_lessons.grading import exercises_in, modules_with_exercises
 
-MODULES = [
-    import_module(f"cartpole_lessons.exercises.{each.name}")
-    for each in pkgutil.iter_modules(exercises.__path__)
-    if each.name.startswith("lesson_")
-]
-EVERYTHING = [thing for module in MODULES for thing in vars(module).values() if isinstance(thing, (Exercise, Prediction))]
+MODULES = modules_with_exercises().values()
+EVERYTHING = [thing for module in MODULES for thing in exercises_in(module).values()]
 TO_WRITE = [each for each in EVERYTHING if isinstance(each, Exercise)]
 TO_PREDICT = [each for each in EVERYTHING if isinstance(each, Prediction)]
 # These change nothing that anybody could see: where two values are equal no gradient flows either way.

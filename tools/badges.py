@@ -9,8 +9,6 @@ import math
 import re
 import statistics
 import tomllib
-from importlib import import_module
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -18,21 +16,20 @@ import nbformat
 
 from cartpole_lessons._support.files import atomic_write
 from cartpole_lessons.bugs import BUGS
-from cartpole_lessons.exercises import Exercise, Prediction
-from cartpole_lessons.study import RESULTS, is_ablation, overview, ranges, read_results, readable, summarise, trains_on
+from cartpole_lessons.grading import exercises_in, modules_with_exercises
+from cartpole_lessons.study import RESULTS, is_ablation, overview, ranges, read_figures, read_results, readable, summarise, trains_on
 from cartpole_lessons.training import SECONDS_BETWEEN_SAVES
 from notebooks import read_notebook
 
 ROOT = Path(__file__).resolve().parent.parent
 REPOSITORY = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]["urls"]["Repository"]
 SLUG = REPOSITORY.removeprefix("https://github.com/")
-MEMORY = ROOT / "cartpole_lessons" / "results" / "memory.json"
-RELIABILITY = ROOT / "cartpole_lessons" / "results" / "reliability.json"
 PICTURE = "docs/learning_curves.png"
 INDEX = ROOT / "notebooks" / "index.ipynb"
 INSTRUCTORS = "docs/instructors.md"
 #: Many tables and sentences are made of the same few files.
 published_runs, kept_notebook = functools.cache(read_results), functools.cache(read_notebook)
+EXPORTED = re.compile(r"#\| default_exp algorithms\.(\w+)")
 INSTALL = f'"cartpole-lessons @ git+{REPOSITORY}"'
 
 
@@ -63,9 +60,8 @@ def lesson_paths() -> list[Path]:
 
 def exported_module(path: Path) -> str | None:
     """The module that the lesson exports."""
-    code = "\n".join(cell.source for cell in kept_notebook(path).cells)
-    exported = re.search(r"#\| default_exp algorithms\.(\w+)", code)
-    return exported[1] if exported else None
+    found = [EXPORTED.search(cell.source) for cell in kept_notebook(path).cells]
+    return next((exported[1] for exported in found if exported), None)
 
 
 def published(path: Path) -> dict[str, Any] | None:
@@ -107,6 +103,7 @@ def title_and_summary(path: Path) -> tuple[str, str]:
     return lines[0].removeprefix("# "), summaries[0]
 
 
+@functools.cache
 def lesson_titles() -> dict[str, str]:
     """{exported module: the lesson's number and heading, or that of the half that exports it}."""
     titles = {}
@@ -115,7 +112,7 @@ def lesson_titles() -> dict[str, str]:
         for cell in kept_notebook(path).cells:
             if cell.cell_type == "markdown" and cell.source.startswith("# "):
                 heading = cell.source.splitlines()[0].removeprefix("# ")
-            exported = re.search(r"#\| default_exp algorithms\.(\w+)", cell.source)
+            exported = EXPORTED.search(cell.source)
             if exported:
                 number = path.name[:2]
                 titles[exported[1]] = heading if heading.startswith(number) else f"{number} {heading}"
@@ -165,7 +162,10 @@ def index_notebook() -> str:
 
 ![The same pole in three hands: an untrained agent drops it at once, a half-trained one later, a trained one not at all](../docs/agent.gif)
 
-Click a lesson, then *Run > Run All Cells*, or step through it with Shift-Enter. Follow the order, or jump: the last column says what a lesson builds on.
+<!-- jupyter -->
+Click a lesson, then *Run > Run All Cells*, or step through it with Shift-Enter.
+<!-- /jupyter -->
+Follow the order, or jump: the last column says what a lesson builds on.
 
 {table(["lesson", "what happens", "minutes", "builds on"], rows)}
 
@@ -180,11 +180,10 @@ def instructors() -> str:
     """The instructors' page with its hours, its exercises and the machine of the published results renewed."""
     text = (ROOT / INSTRUCTORS).read_text(encoding="utf-8")
     minutes = [minutes_of(path) for path in lesson_paths()]
-    asked = []
+    asked, modules = [], modules_with_exercises()
     for path in lesson_paths():
-        if find_spec(module := f"cartpole_lessons.exercises.lesson_{path.name[:2]}"):
-            exercises = [value for value in vars(import_module(module)).values() if isinstance(value, (Exercise, Prediction))]
-            names = ", ".join(f"`{each.name.partition('.')[2]}`" for each in exercises)
+        if module := modules.get(f"lesson_{path.name[:2]}"):
+            names = ", ".join(f"`{each.name.partition('.')[2]}`" for each in exercises_in(module).values())
             asked.append([f"[{title_and_summary(path)[0]}](../notebooks/{path.name})", names])
     machines = {json.dumps(run["machine"], sort_keys=True) for runs in published_runs(RESULTS).values() for run in runs}
     versions = [", ".join(f"{name} {value}" for name, value in json.loads(each).items()) for each in sorted(machines)]
@@ -245,13 +244,12 @@ def learning_curves() -> str:
 
 def comparison_table() -> str:
     """The course's learners against Stable-Baselines3's, where that was measured."""
-    path = RESULTS / "against_stable_baselines3.json"
-    content = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {"pairs": []}
-    if not all("same" in run for pair in content["pairs"] for run in pair["runs"]) or not content["pairs"]:
+    pairs = read_figures("against_stable_baselines3").get("pairs", [])
+    if not pairs or not all("same" in run for pair in pairs for run in pair["runs"]):
         return "*`make study` writes the comparison here where Stable-Baselines3 is installed.*"
     titles = lesson_titles()
     rows = []
-    for pair in content["pairs"]:
+    for pair in pairs:
         sides = {"ours": f"**{titles.get(pair['lesson'], pair['lesson'])}**"}
         sides |= {"theirs": f"{pair['theirs']}, the Zoo's settings", "same": f"{pair['theirs']}, the course's settings"}
         for side, label in sides.items():
@@ -266,7 +264,7 @@ def comparison_table() -> str:
 
 def memory_sentence() -> str:
     """The range of the lessons' peaks of memory, as `make test-binder` measured them."""
-    measured = json.loads(MEMORY.read_text(encoding="utf-8"))
+    measured = read_figures("memory")
     peaks = measured["peak_megabytes"].values()
     return (
         f"At its peak a lesson takes {min(peaks)} to {max(peaks)} MB of memory "
@@ -283,7 +281,7 @@ MEASURED_FAULTS = {
 
 def reliability_table() -> str:
     """What breaks, what is left afterwards, and how often that was tried, as `make test-faults` counted it."""
-    measured = json.loads(RELIABILITY.read_text(encoding="utf-8"))["figures"] if RELIABILITY.exists() else {}
+    measured = read_figures("reliability").get("figures", {})
     if not set(measured) >= MEASURED_FAULTS:
         return "*`make test-faults` and `make test-doctor` write the table here.*"
     killed, stopped, disk, exports = measured["killed"], measured["ctrl_c"], measured["full_disk"], measured["exports"]

@@ -27,10 +27,7 @@ def install_cpu_build() -> bool:
         return False
     uv = [Path(sys.executable).parent / "uv", "pip", "install", "--python", sys.executable, "--torch-backend=cpu", torch]
     # An address that cannot be reached is no reason to wait, nor to alarm anybody.
-    return (
-        subprocess.run(uv, env=os.environ | {"UV_HTTP_RETRIES": "0"}, stderr=None if "-v" in sys.argv else subprocess.DEVNULL).returncode
-        == 0
-    )
+    return subprocess.run(uv, env=os.environ | {"UV_HTTP_RETRIES": "0"}, stderr=subprocess.DEVNULL).returncode == 0
 
 
 def pip(*arguments: str) -> int:

@@ -159,10 +159,8 @@ def save_outputs(notebook: nbformat.NotebookNode, lesson: Path) -> Path:
 
 def save_index() -> Path:
     """The path through the lessons as a page, with a link to each page that is there."""
-    source = re.sub(r"<!-- badges -->.*?<!-- /badges -->", "", nbformat.read(INDEX, as_version=4).cells[0].source, flags=re.DOTALL)
-    source = source.replace("../docs/agent.gif", "agent.gif").replace(
-        "Click a lesson, then *Run > Run All Cells*, or step through it with Shift-Enter. ", ""
-    )
+    source = re.sub(r"<!-- (badges|jupyter) -->.*?<!-- /\1 -->", "", nbformat.read(INDEX, as_version=4).cells[0].source, flags=re.DOTALL)
+    source = source.replace("../docs/agent.gif", "agent.gif")
     others = [name for name in map(name_of, find_lessons([])) if "/" in name and (BUILD / f"{name}.html").exists()]
     source = source.replace(
         "[in Nigerian Pidgin](pcm/README.md)", " ".join(["in Nigerian Pidgin", *(f"[{name[4:6]}]({name}.html)" for name in others)])

@@ -1,5 +1,6 @@
-"""What `setup` teaches the notebook that it runs in: to say in words what a plot shows, and what to do about a name that is not there yet."""
+"""How the course shows itself in a notebook: cards, what a plot shows in words, and what to do about a name that is not there yet."""
 
+import html
 import sys
 from typing import TYPE_CHECKING, Any
 
@@ -7,12 +8,15 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 
-def prepare_notebook() -> None:
-    """Plots of this notebook get a text for screen readers, and a NameError a sentence; outside notebooks nothing happens."""
-    ipython = sys.modules.get("IPython")
-    shell = ipython.get_ipython() if ipython is not None else None
-    if getattr(shell, "kernel", None) is None:
-        return
+def card(colour: str, text: str, *, heading: str = "", code: str = "") -> str:
+    """A small card in HTML. No background and no colour of its own for text: it has to be readable in light and in dark themes."""
+    parts = [f"<strong>{html.escape(heading)}</strong> " if heading else "", html.escape(text).replace("\n", "<br>")]
+    parts += [f"<pre style='margin:0.5em 0 0'>{html.escape(code)}</pre>"] if code else []
+    return f"<div role='status' style='border-left:5px solid {colour};padding:0.3em 0.8em'>{''.join(parts)}</div>"
+
+
+def prepare_notebook(shell: Any) -> None:
+    """Plots of this notebook, whose IPython shell it is, get a text for screen readers, and a NameError a sentence."""
     if not shell.custom_exceptions:  # somebody else's stay
         shell.set_custom_exc((NameError,), _explain_missing_name)
     from matplotlib.figure import Figure

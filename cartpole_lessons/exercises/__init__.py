@@ -14,7 +14,6 @@ very same answers, and names that. It judges what a function returns, in any sty
 import contextlib
 import copy
 import ctypes
-import html
 import inspect
 import io
 import itertools
@@ -33,6 +32,7 @@ import numpy as np
 import torch
 
 from cartpole_lessons._support.files import write_file
+from cartpole_lessons._support.notebook import card
 from cartpole_lessons.errors import RecordingError
 
 #: Which exercises have been answered: {"06.td_targets": "right"}.
@@ -55,12 +55,7 @@ class Card:
         return "\n".join(filter(None, [f"{self.state.capitalize()}. {self.text}", self.code]))
 
     def _repr_html_(self) -> str:
-        code = f"<pre style='margin:0.5em 0 0'>{html.escape(self.code)}</pre>" if self.code else ""
-        # No background and no colour of its own: it has to be readable in light and in dark themes.
-        return (
-            f"<div role='status' style='border-left:5px solid {COLOURS[self.state]};padding:0.3em 0.8em'>"
-            f"<strong>{self.state.capitalize()}.</strong> {html.escape(self.text).replace(chr(10), '<br>')}{code}</div>"
-        )
+        return card(COLOURS[self.state], self.text, heading=f"{self.state.capitalize()}.", code=self.code)
 
 
 class _Help:

@@ -9,7 +9,7 @@ repeated.
 """
 
 from cartpole_lessons.study.code import lesson_code
-from cartpole_lessons.study.results import RESULTS, StudyError, machine, nameless, read_results, write_results
+from cartpole_lessons.study.results import RESULTS, StudyError, machine, nameless, read_figures, read_results, write_figures, write_results
 from cartpole_lessons.study.run import Study, read_study, run_study
 from cartpole_lessons.study.statistics import (
     HEADINGS,
@@ -25,6 +25,7 @@ from cartpole_lessons.study.statistics import (
 )
 
 __all__ = [
-    "HEADINGS", "RESULTS", "Study", "StudyError", "by_row", "is_ablation", "lesson_code", "machine", "median_interval", "nameless", "ranges", "read_results",
-    "read_study", "readable", "run_study", "summarise", "trains_on", "wilson_interval", "worst_of_last", "write_results",
+    "HEADINGS", "RESULTS", "Study", "StudyError", "by_row", "is_ablation", "lesson_code", "machine", "median_interval", "nameless", "ranges", "read_figures",
+    "read_results", "read_study", "readable", "run_study", "summarise", "trains_on", "wilson_interval", "worst_of_last",
+    "write_figures", "write_results",
 ]  # fmt: skip

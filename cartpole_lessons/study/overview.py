@@ -1,12 +1,11 @@
 """Every algorithm of the course in one table: what it has to be told, what it cannot do, and what learning took. Figures are read from the published results."""
 
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from cartpole_lessons.study.results import RESULTS, read_results
+from cartpole_lessons.study.results import read_figures, read_results
 
 
 class Algorithm(NamedTuple):
@@ -16,7 +15,7 @@ class Algorithm(NamedTuple):
     lesson: str  #: number of its notebook
     told: str  #: what it has to know beforehand
     cannot: str
-    results: tuple[str, ...]  #: row of the published results, or a file of them and the keys on the way to its runs
+    results: tuple[str, ...]  #: row of the published results, or the name of other figures and the keys on the way to its runs
 
 
 ALGORITHMS = (
@@ -39,14 +38,12 @@ ALGORITHMS = (
         "Linear model, and its regulator", "14", "a cost, and that the world is linear", "what is not nearly linear", ("learned_model",)
     ),
     Algorithm(
-        "Network model, and planning: swing-up", "14", "the reward of each state", "act without planning ahead", ("swing_up.json", "runs")
+        "Network model, and planning: swing-up", "14", "the reward of each state", "act without planning ahead", ("swing_up", "runs")
     ),
     Algorithm("Imitation", "15", "a teacher's pushes", "find what no teacher shows", ("imitation",)),
     Algorithm("Preferences", "15", "which of two clips is better", "want what nobody was asked about", ("preferences",)),
-    Algorithm(
-        "PPO from pixels", "16", "two pictures in a row", "learn as quickly as from numbers", ("pixels.json", "runs", "two pictures")
-    ),
-    Algorithm("PPO with a memory", "16", "position and angle", "learn from single steps", ("pixels.json", "runs", "a memory")),
+    Algorithm("PPO from pixels", "16", "two pictures in a row", "learn as quickly as from numbers", ("pixels", "runs", "two pictures")),
+    Algorithm("PPO with a memory", "16", "position and angle", "learn from single steps", ("pixels", "runs", "a memory")),
 )
 HEADINGS = ("algorithm", "lesson", "what it has to be told", "what it cannot do", "solved", "steps", "CPU seconds")
 
@@ -72,7 +69,7 @@ def _runs(where: tuple[str, ...], rows: Mapping[str, Sequence[Mapping[str, Any]]
     """The runs at this place; none where they are not published."""
     if len(where) == 1:
         return rows.get(where[0], ())
-    content = json.loads((RESULTS / where[0]).read_text(encoding="utf-8"))
+    content = read_figures(where[0])
     for key in where[1:]:
         content = content.get(key, {})
     return [{"solved": run.get("held"), **run} for run in content]

@@ -181,6 +181,17 @@ def write_results(runs: Sequence[Mapping[str, Any]], folder: str | os.PathLike =
     return path
 
 
+def read_figures(name: str) -> dict[str, Any]:
+    """What else is published, beside the rows of `read_results`: the content of NAME.json, which a program in benchmarks/ has written; {} where there is none."""
+    path = RESULTS / f"{name}.json"
+    return json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+
+
+def write_figures(name: str, content: Mapping[str, Any]) -> None:
+    """Publish figures as NAME.json, from which `read_figures` has them back."""
+    write_file(RESULTS / f"{name}.json", json.dumps(content, separators=(",", ":")).encode() + b"\n", "The result")
+
+
 def canonical(content: object) -> bytes:
     """JSON of which there is only one for the same content."""
     return json.dumps(content, sort_keys=True, allow_nan=False, separators=(",", ":")).encode()

@@ -119,6 +119,23 @@ function draw(canvas, cart, world = WORLD) {
   if (cart.push && !cart.down) { pen.fillStyle = colour("--ink"); pen.font = "18px sans-serif"; pen.textAlign = "center"; pen.fillText(cart.push < 0 ? "\u25c0" : "\u25b6", x + cart.push * 38, ground + 5); }
 }
 
+/** Calls `step` for every 20 ms of the cart's life while it runs, `speed()` times as fast as ours, and `show` before each new picture. */
+function clock(root, { speed = () => 1, step, show }) {
+  let frame = null, last, left;
+  function tick(now) {
+    frame = null;
+    if (!root.isConnected) return;
+    left += last === null ? 0 : Math.min(now - last, 100) / 1000 * speed();
+    last = now; frame = requestAnimationFrame(tick);
+    for (; left >= TAU && frame !== null; left -= TAU) step();
+    show();
+  }
+  return {
+    start() { if (frame === null) { last = null; left = 0; frame = requestAnimationFrame(tick); } },
+    stop() { cancelAnimationFrame(frame); frame = null; },
+  };
+}
+
 /** The game in `root`: you, and an agent below you where there is an opponent. */
 function play(root, { opponent = null, name = "the agent" } = {}) {
   root.innerHTML = BODY;
@@ -128,14 +145,14 @@ function play(root, { opponent = null, name = "the agent" } = {}) {
   const canvases = [...root.querySelectorAll("canvas")];
   root.querySelectorAll(".name").forEach((element, i) => { element.textContent = players[i]; });
   canvases.forEach((canvas, i) => canvas.setAttribute("aria-label", `the cart of ${players[i]}`));
-  let carts, last, left, running = false, paused = false, best = 0;
+  let carts, running = false, paused = false, best = 0;
 
   const say = (text) => { find(".words").textContent = text; };
   const seconds = (cart) => (cart.steps * TAU).toFixed(1);
   function again() {
     const start = [0, 1, 2, 3].map(() => (Math.random() - 0.5) * 0.1);
     carts = players.map(() => new Cart(start));
-    left = 0; last = null; running = false;
+    running = false; time.stop();
     say("Press an arrow: the cart starts to move, and every push counts.");
     show();
   }
@@ -148,22 +165,16 @@ function play(root, { opponent = null, name = "the agent" } = {}) {
   function press(push) {
     if (carts[0].down || carts[0].done) return;
     carts[0].push = push;  // no key keeps the last push: the cart is always pushed
-    if (!running && !paused) { running = true; say(opponent ? "Same start, same physics. Who stands longer?" : ""); last = null; requestAnimationFrame(tick); }
+    if (!running && !paused) { running = true; say(opponent ? "Same start, same physics. Who stands longer?" : ""); time.start(); }
   }
-  function tick(now) {
-    if (!running || paused || !root.isConnected) return;
-    left += last === null ? 0 : Math.min(now - last, 100) / 1000 * Number(find(".speed").value);
-    last = now;
-    for (; left >= TAU && running; left -= TAU) {
-      carts[0].move(carts[0].push);
-      if (opponent) carts[1].move(pushOf(opponent, observed(carts[1].state)));
-      if (carts[0].down || carts[0].done) end();
-    }
-    show();
-    if (running) requestAnimationFrame(tick);
+  function step() {
+    carts[0].move(carts[0].push);
+    if (opponent) carts[1].move(pushOf(opponent, observed(carts[1].state)));
+    if (carts[0].down || carts[0].done) end();
   }
+  const time = clock(root, { speed: () => Number(find(".speed").value), step, show });
   function end() {
-    running = false;
+    running = false; time.stop();
     best = Math.max(best, carts[0].steps);
     const why = carts[0].done ? "Ten seconds. That is a perfect episode!" : Math.abs(carts[0].state[0]) > TRACK ? "Off the track." : "It fell.";
     const rival = !opponent ? "" : carts[1].down ? ` You beat ${name}, which fell after ${seconds(carts[1])} s.` : ` ${name[0].toUpperCase() + name.slice(1)} still stands.`;
@@ -181,9 +192,9 @@ function play(root, { opponent = null, name = "the agent" } = {}) {
   }
   find(".again").addEventListener("click", () => { again(); main.focus({ preventScroll: true }); });
   find(".pause").addEventListener("click", () => {
-    paused = !paused; last = null;
+    paused = !paused;
     find(".pause").textContent = paused ? "Go on" : "Pause"; find(".pause").setAttribute("aria-pressed", String(paused));
-    if (!paused && running) requestAnimationFrame(tick);
+    if (paused) time.stop(); else if (running) time.start();
     main.focus({ preventScroll: true });
   });
   find(".speed").addEventListener("input", (event) => { find("output").textContent = Number(event.target.value).toFixed(1); });
@@ -207,7 +218,7 @@ const FASTEST = 3;  // radians per second, at the map's upper edge
 function explore(root, { policy, name = "the agent" }) {
   root.innerHTML = INSIDE;
   const find = (what) => root.querySelector(what), number = (what) => Number(find(what).value), map = find(".map");
-  let cart = new Cart([0, 0, 0, 0]), path = [], running = false, last = null, left = 0, hits = 0;
+  let cart = new Cart([0, 0, 0, 0]), path = [], hits = 0;
   const say = (text) => { find(".words").textContent = text; };
   const world = () => ({ ...WORLD, half: number(".half"), force: number(".force") });
   /** Above 0: to the right. */
@@ -233,30 +244,24 @@ function explore(root, { policy, name = "the agent" }) {
     root.querySelectorAll("label").forEach((label) => { label.querySelector("output").textContent = label.querySelector("input").value; });
   }
   function drop(theta, thetaDot) {
-    cart = new Cart([number(".x"), number(".v"), theta, thetaDot]); path = [cart.state]; hits = 0; last = null; left = 0;
+    cart = new Cart([number(".x"), number(".v"), theta, thetaDot]); path = [cart.state]; hits = 0;
     say(`Now ${name} pushes ...`);
-    if (!running) { running = true; requestAnimationFrame(tick); }
+    time.start();
   }
   function hit(way) {
     if (cart.down || cart.done) drop(0, 0);
     cart.state[3] += way * 0.7; hits += 1;
-    if (!running) { running = true; last = null; requestAnimationFrame(tick); }
+    time.start();
   }
   const counted = () => hits === 1 ? "1 hit" : `${hits} hits`;
-  function tick(now) {
-    if (!running || !root.isConnected) return;
-    left += last === null ? 0 : Math.min(now - last, 100) / 1000; last = now;
-    for (; left >= TAU && running; left -= TAU) {
-      cart.move(pushOf(policy, observed(cart.state)), world());
-      path = [...path.slice(-150), cart.state];
-      if (cart.down || cart.done) {
-        running = false;
-        say(cart.down ? `Lost after ${(cart.steps * TAU).toFixed(1)} s${hits ? ` and ${counted()}` : ""}.` : `Saved: it stands after ten seconds${hits ? `, in spite of ${counted()}` : ""}.`);
-      }
-    }
-    show();
-    if (running) requestAnimationFrame(tick);
+  function step() {
+    cart.move(pushOf(policy, observed(cart.state)), world());
+    path = [...path.slice(-150), cart.state];
+    if (!cart.down && !cart.done) return;
+    time.stop();
+    say(cart.down ? `Lost after ${(cart.steps * TAU).toFixed(1)} s${hits ? ` and ${counted()}` : ""}.` : `Saved: it stands after ten seconds${hits ? `, in spite of ${counted()}` : ""}.`);
   }
+  const time = clock(root, { step, show });
   map.addEventListener("pointerdown", (event) => {
     const box = map.getBoundingClientRect();
     drop((2 * (event.clientX - box.left) / box.width - 1) * LEAN * 0.99, (1 - 2 * (event.clientY - box.top) / box.height) * FASTEST);
