@@ -225,7 +225,7 @@ class Panel:
         self.right.on_click(lambda _: self.hear(0.0))
         buttons = ipywidgets.HBox([self.left, self.right])
         self.box = ipywidgets.VBox([self.films, buttons, self.words])
-        self.practise()
+        self.apprentice.play()
         self.ask()
 
     def practise(self) -> None:

@@ -8,11 +8,12 @@ __all__ = ['MemoryNetwork', 'MemoryLearner']
 # %% ../../notebooks/16_from_pixels.ipynb #memory-network
 from collections.abc import Callable
 
+import numpy as np
 import torch
 from torch import nn
 from torch.nn.functional import mse_loss  # noqa: F811  (a module of its own)
 
-from cartpole_lessons.algorithms.pixels import Eye, Glance, Learner
+from cartpole_lessons.algorithms.pixels import Collected, Eye, Glance, Learner
 from cartpole_lessons.algorithms.policy_gradient import log_probs_of  # noqa: F811
 from cartpole_lessons.algorithms.ppo import (  # noqa: F811
     clipped_objective,
@@ -65,49 +66,41 @@ class MemoryLearner(Learner):
         self.improve(memory, *self.collect(64))
 
     @torch.no_grad()
-    def collect(self, steps: int) -> tuple[torch.Tensor, ...]:
-        """What PPO needs of so many steps, everything (steps, n, ...); values one longer."""
-        rows, values = [], []
+    def collect(self, steps: int) -> tuple[torch.Tensor, Collected]:
+        """Play so many steps: where episodes began, bool (steps, n), and what PPO needs of them."""
+        began, seen, actions, log_probs, values, outcomes = [], [], [], [], [], []
         for _ in range(steps):
-            seen, began = self.glance(self.eye)
-            logits, value, self.memory = self.network(seen, self.memory, began)
-            pushes = torch.multinomial(logits.softmax(-1), 1).squeeze(-1)
-            outcome = map(torch.from_numpy, self.step(pushes))
-            rows.append((seen, began, pushes, log_probs_of(logits, pushes), *outcome))
+            for kept, now in zip((seen, began), self.glance(self.eye), strict=True):
+                kept.append(now)
+            logits, value, self.memory = self.network(seen[-1], self.memory, began[-1])
+            actions.append(torch.multinomial(logits.softmax(-1), 1).squeeze(-1))
+            log_probs.append(log_probs_of(logits, actions[-1]))
             values.append(value)
-        seen, began = self.glance(self.eye)
-        values.append(self.network(seen, self.memory, began)[1])
-        return torch.stack(values), *map(torch.stack, zip(*rows, strict=True))
+            outcomes.append(self.step(actions[-1]))
+        now, wiped = self.glance(self.eye)
+        values.append(self.network(now, self.memory, wiped)[1])
+        outcomes = (torch.from_numpy(np.stack(each)) for each in zip(*outcomes, strict=True))
+        got = Collected(*map(torch.stack, (seen, actions, log_probs, values)), *outcomes)
+        return torch.stack(began), got
 
-    def improve(
-        self,
-        memory: torch.Tensor,
-        values: torch.Tensor,
-        seen: torch.Tensor,
-        began: torch.Tensor,
-        pushes: torch.Tensor,
-        old_log_probs: torch.Tensor,
-        rewards: torch.Tensor,
-        terminated: torch.Tensor,
-        truncated: torch.Tensor,
-        real: torch.Tensor,
-    ) -> None:
+    def improve(self, memory: torch.Tensor, began: torch.Tensor, got: Collected) -> None:
         """Six passes over what was collected, four environments at a time."""
+        ends = got.terminated, got.truncated
         advantages = generalised_advantages(
-            rewards.float(), values, terminated, truncated, discount=0.995, gae_lambda=0.95
+            got.rewards.float(), got.values, *ends, discount=0.995, gae_lambda=0.95
         )
-        targets = advantages + values[:-1]
-        advantages = (advantages - advantages[real].mean()) / advantages[real].std()
+        targets = advantages + got.values[:-1]
+        advantages = (advantages - advantages[got.real].mean()) / advantages[got.real].std()
         for _ in range(6):
             for who in torch.randperm(len(memory)).split(4):
                 recalled, outputs = memory[who], []
-                for step in range(len(seen)):
-                    *output, recalled = self.network(seen[step, who], recalled, began[step, who])
+                for seen, wiped in zip(got.seen[:, who], began[:, who], strict=True):
+                    *output, recalled = self.network(seen, recalled, wiped)
                     outputs.append(output)
                 logits, value = map(torch.stack, zip(*outputs, strict=True))
-                happened = real[:, who]
-                log_probs = log_probs_of(logits[happened], pushes[:, who][happened])
-                ratios = (log_probs - old_log_probs[:, who][happened]).exp()
+                happened = got.real[:, who]
+                log_probs = log_probs_of(logits[happened], got.actions[:, who][happened])
+                ratios = (log_probs - got.log_probs[:, who][happened]).exp()
                 gain = clipped_objective(ratios, advantages[:, who][happened], clip=0.2).mean()
                 error = mse_loss(value[happened], targets[:, who][happened])
                 self.optimizer.zero_grad()
