@@ -13,6 +13,7 @@ import pytest
 import torch
 
 from cartpole_lessons.algorithms import better_dqn, dqn, hand_made, policy_gradient, reinforce
+from cartpole_lessons.environment import make_env
 from cartpole_lessons.errors import InvalidInput
 from cartpole_lessons.widgets import ExploreCartPole, PlayCartPole, network_of
 
@@ -26,6 +27,37 @@ def node(script, given):
     done = subprocess.run(["node", "-e", code], input=json.dumps(given), capture_output=True, text=True, timeout=60)
     assert done.returncode == 0, done.stderr
     return json.loads(done.stdout)
+
+
+def test_python_has_the_episodes_that_the_page_tells_of_and_ignores_nonsense():
+    game = PlayCartPole()
+    with pytest.raises(InvalidInput, match="No episode"):
+        game.episodes()
+    start = [0.01, -0.02, 0.03, 0.01]
+    heard = [
+        {"start": start, "pushes": pushes} for pushes in ([1] * 10, [-1, 1] * 9 + [-1] * 30, [1] * 3)
+    ]  # the last two are no whole episodes
+    for content in [{}, {"start": "x", "pushes": [1]}, {"start": [1, 2], "pushes": [1]}, {"start": start, "pushes": 7}, *heard]:
+        game.hear(content)
+    played = game.episodes()
+    assert played.lengths.tolist() == played.returns.tolist() == [10]
+    assert played.terminated.tolist() == [True]
+    assert played.observations[0, 0].tolist() == np.float32(start).tolist()
+    # Two of different lengths stand side by side.
+    env = make_env(seed=0)
+    first = env.reset()[0]
+    start, pushes, over = env.unwrapped.state.tolist(), [], False
+    observation = first
+    while not over:
+        pushes.append(1 if observation @ [1, 2, 30, 8] > 0 else -1)
+        observation, _, terminated, truncated, _ = env.step(int(pushes[-1] > 0))
+        over = terminated or truncated
+    game.hear({"start": start, "pushes": pushes})
+    played = game.episodes()
+    assert played.lengths.tolist() == [10, 500]
+    assert played.truncated.tolist() == [False, True]
+    np.testing.assert_array_equal(played.actions[:, 1] * 2 - 1, pushes)
+    np.testing.assert_array_equal(played.observations[0, 1], first)
 
 
 @with_node

@@ -55,12 +55,12 @@ class PictureNetwork(nn.Module):
         super().__init__()
         self.pictures = pictures  # 1: the difference is left out
         self.body = nn.Sequential(
-            nn.Conv2d(pictures, 16, kernel_size=5, stride=2),  # (n, 16, 10, 28)
+            nn.Conv2d(pictures, 8, kernel_size=5, stride=2),  # (n, 8, 10, 28)
             nn.ReLU(),
-            nn.Conv2d(16, 32, kernel_size=3, stride=2),  # (n, 32, 4, 13)
+            nn.Conv2d(8, 16, kernel_size=3, stride=2),  # (n, 16, 4, 13)
             nn.ReLU(),
             nn.Flatten(),
-            nn.Linear(32 * 4 * 13, 128),
+            nn.Linear(16 * 4 * 13, 128),
             nn.ReLU(),
         )
         self.actor, self.critic = nn.Linear(128, 2), nn.Linear(128, 1)

@@ -3,21 +3,37 @@
 PlayCartPole()                           # arrow keys or the two buttons
 PlayCartPole(opponent=result.policy)     # you above, the agent below, from the same start
 ExploreCartPole(result.policy)           # where it pushes, as a map to click on
+
+game = PlayCartPole(); game              # play a few episodes, and then:
+game.episodes().lengths                  # what agents produce, from your own hands
 """
 
 import html
 import json
+import uuid
+from collections.abc import Callable
 from importlib.resources import files
+from importlib.util import find_spec
 from typing import Any
 
 import numpy as np
 import torch
 from torch import nn
+from torch.nn.utils.rnn import pad_sequence
 
+from cartpole_lessons.display import somebody_is_watching
+from cartpole_lessons.environment import make_env
 from cartpole_lessons.errors import InvalidInput
+from cartpole_lessons.rollout import Episodes
 
 #: More numbers than this are no network of these lessons, and too many for a page.
 MOST_NUMBERS = 50_000
+#: Where the notebook itself listens to the game in it, and tells Python.
+EAR = """export default { initialize({ model }) {
+  const hear = ({ data }) => { if (data && data.cartpole === model.get("game")) model.send(data); };
+  addEventListener("message", hear);
+  return () => removeEventListener("message", hear);
+} };"""
 
 
 class _Page:
@@ -47,7 +63,7 @@ class _Page:
         return {"text/html": frame, "text/plain": repr(self)}
 
     def __repr__(self) -> str:
-        rival = f", with {self.options['name']}" if self.options else ""
+        rival = f", with {self.options['name']}" if "name" in self.options else ""
         return f"{self._title}{rival}: it needs a notebook that shows HTML, for example JupyterLab or Colab."
 
 
@@ -55,6 +71,7 @@ class PlayCartPole(_Page):
     """A game that a notebook shows: hold the pole up for ten seconds. A key says which way the cart is pushed, and no key keeps the last.
 
     opponent: a policy of these lessons, whose cart starts like yours and is drawn below it. It runs in the page, from its weights.
+    Where anywidget is installed and a person has the notebook open in JupyterLab or Notebook 7, `episodes` has what was played.
     """
 
     _call, _title = "play", "CartPole to play"
@@ -62,6 +79,40 @@ class PlayCartPole(_Page):
     def __init__(self, opponent: nn.Module | None = None, *, name: str = "the agent") -> None:
         self.options = {} if opponent is None else {"opponent": network_of(opponent), "name": _short(name)}
         self._height = 590 if self.options else 400
+        self._played: list[tuple[torch.Tensor, torch.Tensor, torch.Tensor]] = []
+        if somebody_is_watching() and find_spec("anywidget"):
+            self.options["game"] = uuid.uuid4().hex
+            self._ear = _listen(self.options["game"], self.hear)
+
+    def episodes(self) -> Episodes:
+        """The episodes that you have played to their end so far, as `collect_episodes` would return them. `InvalidInput` where there is none."""
+        if not self._played:
+            said = "No episode has come from the game. " + (
+                "Play one to its end." if "game" in self.options else "That needs anywidget (`pip install anywidget`) and an open notebook."
+            )
+            raise InvalidInput(said)
+        observations, actions, terminated = zip(*self._played, strict=True)
+        mask = pad_sequence([torch.ones(len(pushes)) for pushes in actions]).bool()
+        fell = torch.stack(terminated)
+        return Episodes(pad_sequence(observations), pad_sequence(actions), mask.float(), mask, fell, ~fell)
+
+    def hear(self, content: dict[str, Any]) -> None:
+        """Note an episode that the page has sent: what was seen is what Gymnasium shows for the same start and pushes. Anything else is ignored."""
+        env = make_env()
+        env.reset()
+        observations, actions, over = [], [], False
+        try:
+            env.unwrapped.state = np.array(content["start"], dtype=float).reshape(4)
+            observation, pushes = env.unwrapped.state.astype(np.float32), [int(push > 0) for push in content["pushes"]]
+            while pushes and not over:
+                observations.append(torch.from_numpy(observation))
+                actions.append(pushes.pop(0))
+                observation, _, terminated, truncated, _ = env.step(actions[-1])
+                over = terminated or truncated
+        except (KeyError, TypeError, ValueError):
+            return
+        if over and not pushes:
+            self._played.append((torch.stack(observations), torch.tensor(actions), torch.tensor(terminated)))
 
 
 class ExploreCartPole(_Page):
@@ -74,6 +125,20 @@ class ExploreCartPole(_Page):
 
     def __init__(self, policy: nn.Module, *, name: str = "the agent") -> None:
         self.options = {"policy": network_of(policy), "name": _short(name)}
+
+
+def _listen(game: str, hear: Callable[[dict[str, Any]], None]) -> Any:
+    """Something in the notebook, not to be seen, that passes on what the game of this name says."""
+    import anywidget
+    import traitlets
+
+    class Ear(anywidget.AnyWidget):
+        _esm = EAR
+        game = traitlets.Unicode().tag(sync=True)
+
+    ear = Ear(game=game)
+    ear.on_msg(lambda _, content, buffers: hear(content))
+    return ear
 
 
 def _short(name: object) -> str:

@@ -136,8 +136,8 @@ function clock(root, { speed = () => 1, step, show }) {
   };
 }
 
-/** The game in `root`: you, and an agent below you where there is an opponent. */
-function play(root, { opponent = null, name = "the agent" } = {}) {
+/** The game in `root`: you, and an agent below you where there is an opponent. Who has given it a name, `game`, is told of each episode. */
+function play(root, { opponent = null, name = "the agent", game = null } = {}) {
   root.innerHTML = BODY;
   const find = (what) => root.querySelector(what), main = find("main");
   const players = opponent ? ["you", name] : ["you"];
@@ -145,12 +145,12 @@ function play(root, { opponent = null, name = "the agent" } = {}) {
   const canvases = [...root.querySelectorAll("canvas")];
   root.querySelectorAll(".name").forEach((element, i) => { element.textContent = players[i]; });
   canvases.forEach((canvas, i) => canvas.setAttribute("aria-label", `the cart of ${players[i]}`));
-  let carts, running = false, paused = false, best = 0;
+  let carts, start, pushes, running = false, paused = false, best = 0;
 
   const say = (text) => { find(".words").textContent = text; };
   const seconds = (cart) => (cart.steps * TAU).toFixed(1);
   function again() {
-    const start = [0, 1, 2, 3].map(() => (Math.random() - 0.5) * 0.1);
+    start = [0, 1, 2, 3].map(() => (Math.random() - 0.5) * 0.1); pushes = [];
     carts = players.map(() => new Cart(start));
     running = false; time.stop();
     say("Press an arrow: the cart starts to move, and every push counts.");
@@ -168,7 +168,7 @@ function play(root, { opponent = null, name = "the agent" } = {}) {
     if (!running && !paused) { running = true; say(opponent ? "Same start, same physics. Who stands longer?" : ""); time.start(); }
   }
   function step() {
-    carts[0].move(carts[0].push);
+    pushes.push(carts[0].push); carts[0].move(carts[0].push);
     if (opponent) carts[1].move(pushOf(opponent, observed(carts[1].state)));
     if (carts[0].down || carts[0].done) end();
   }
@@ -176,6 +176,7 @@ function play(root, { opponent = null, name = "the agent" } = {}) {
   function end() {
     running = false; time.stop();
     best = Math.max(best, carts[0].steps);
+    if (game) window.parent.postMessage({ cartpole: game, start, pushes }, "*");
     const why = carts[0].done ? "Ten seconds. That is a perfect episode!" : Math.abs(carts[0].state[0]) > TRACK ? "Off the track." : "It fell.";
     const rival = !opponent ? "" : carts[1].down ? ` You beat ${name}, which fell after ${seconds(carts[1])} s.` : ` ${name[0].toUpperCase() + name.slice(1)} still stands.`;
     say(`${why} ${seconds(carts[0])} s.${rival} Again?`);

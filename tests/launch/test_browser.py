@@ -109,6 +109,12 @@ class Server:
                     cell.outputs, cell.execution_count = [], None
             nbformat.write(notebook, self.folder / f"{lesson}.ipynb")
         shutil.copy(ROOT / "notebooks" / f"{LESSONS[0]}.ipynb", self.folder / "committed.ipynb")
+        cells = [
+            "from cartpole_lessons.widgets import PlayCartPole\ngame = PlayCartPole()\ngame",
+            "print(game.episodes().lengths.tolist())",
+        ]
+        game = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(cell) for cell in cells])
+        nbformat.write(game, self.folder / "game.ipynb")
         settings = folder / "settings" / "@jupyterlab"
         for name, values in {
             "apputils-extension/notification": {"fetchNews": "false", "checkForUpdates": False},
@@ -239,6 +245,31 @@ def test_committed_films_play_before_a_cell_has_run(server, page):
     for number in range(films.count()):
         films.nth(number).scroll_into_view_if_needed()
         assert_plays(films.nth(number))
+
+
+@pytest.mark.parametrize("server", ["lab", "notebook"], indirect=True, scope="module")
+def test_python_has_the_episodes_that_were_played(server, page):
+    _open(server, page, "game")
+    server.wait_until_idle()
+
+    def run(number):
+        page.locator(".jp-CodeCell .jp-InputArea-editor").nth(number).click()
+        page.keyboard.press("Shift+Enter")
+
+    run(0)
+    game, durations = page.frame_locator("iframe[srcdoc]").first, []
+    for key in ("ArrowRight", "ArrowLeft"):
+        game.locator("main").press(key)
+        game.get_by_text("It fell.").wait_for(timeout=30_000)
+        durations.append(round(float(game.locator(".score").inner_text().split()[0]) / 0.02))
+        page.wait_for_timeout(1_000)
+        game.locator(".again").click()
+    run(1)
+    said = page.locator(".jp-CodeCell").nth(1).locator(".jp-OutputArea-output")
+    said.wait_for()
+    heard = json.loads(said.inner_text())
+    assert [abs(steps - shown) <= 3 for steps, shown in zip(heard, durations, strict=True)] == [True, True]  # the score has one digit
+    page.screenshot(path=PICTURES / f"{server.front_end}-game.png")
 
 
 def _open(server, page, name):
