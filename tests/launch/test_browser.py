@@ -113,7 +113,7 @@ class Server:
             "from cartpole_lessons.widgets import PlayCartPole\ngame = PlayCartPole()\ngame",
             "print(game.episodes().lengths.tolist())",
         ]
-        game = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(cell) for cell in cells])
+        game = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(cell) for cell in cells], metadata=notebook.metadata)
         nbformat.write(game, self.folder / "game.ipynb")
         settings = folder / "settings" / "@jupyterlab"
         for name, values in {
