@@ -39,7 +39,10 @@ INSTALL = f'"cartpole-lessons @ git+{REPOSITORY}"'
 
 def launch_links(path: str) -> tuple[str, str]:
     """Where Colab and Binder open the notebook at `path`."""
-    return f"https://colab.research.google.com/github/{SLUG}/blob/main/{path}", f"https://mybinder.org/v2/gh/{SLUG}/main?urlpath=lab/tree/{path}"
+    return (
+        f"https://colab.research.google.com/github/{SLUG}/blob/main/{path}",
+        f"https://mybinder.org/v2/gh/{SLUG}/main?urlpath=lab/tree/{path}",
+    )
 
 
 def launch_badges(path: str) -> str:

@@ -27,14 +27,18 @@ def python_page() -> str:
     parts = [module_part(name) for name in MODULES]
     return (
         "# Python\n\nWhat a lesson develops in its notebook can be imported, and so can what the lessons share. This page is about the latter; "
-        "for the former see [algorithms](algorithms.md). A comment that begins with `#:` belongs to the line that it stands in.\n\n" + "\n\n".join(parts)
+        "for the former see [algorithms](algorithms.md). A comment that begins with `#:` belongs to the line that it stands in.\n\n"
+        + "\n\n".join(parts)
     )
 
 
 def algorithms_page() -> str:
     """What the lessons export, in their order."""
     names = [path.stem for path in (PACKAGE / "algorithms").glob("[a-z]*.py")]
-    number = {name: re.search(r"notebooks/(\d\d_\w+)\.ipynb", (PACKAGE / "algorithms" / f"{name}.py").read_text(encoding="utf-8"))[1] for name in names}
+    number = {
+        name: re.search(r"notebooks/(\d\d_\w+)\.ipynb", (PACKAGE / "algorithms" / f"{name}.py").read_text(encoding="utf-8"))[1]
+        for name in names
+    }
     parts = [
         module_part(f"algorithms.{name}", f"From lesson [{number[name][:2]}](../notebooks/{number[name]}.ipynb).")
         for name in sorted(names, key=lambda name: (number[name], name))
@@ -72,7 +76,9 @@ def described(node: ast.ClassDef | ast.FunctionDef, lines: list[str]) -> str:
     """A definition as it is written, without what it does inside; then what is said of it."""
     parts = [f"```python\n{heading(node, lines)}\n```", prose(ast.get_docstring(node) or "")]
     if isinstance(node, ast.ClassDef):
-        methods = [each for each in node.body if isinstance(each, ast.FunctionDef) and not each.name.startswith("_") and ast.get_docstring(each)]
+        methods = [
+            each for each in node.body if isinstance(each, ast.FunctionDef) and not each.name.startswith("_") and ast.get_docstring(each)
+        ]
         parts += [f"```python\n{heading(each, lines)}\n```\n\n{prose(ast.get_docstring(each))}" for each in methods]
     return "\n\n".join(filter(None, parts))
 
@@ -107,13 +113,20 @@ def prose(docstring: str) -> str:
                 items.append(f"* `{argument[1]}`: {escaped(argument[2])}" if argument else escaped(line))
             else:
                 items[-1] += " " + escaped(line.strip())
-        parts.append("\n".join("\n" + item if number and item.startswith("*") and not items[number - 1].startswith("*") else item for number, item in enumerate(items)))
+        parts.append(
+            "\n".join(
+                "\n" + item if number and item.startswith("*") and not items[number - 1].startswith("*") else item
+                for number, item in enumerate(items)
+            )
+        )
     return "\n\n".join(parts)
 
 
 def escaped(text: str) -> str:
     """Text in which Markdown finds no markup but `code`."""
-    return "".join(part if part.startswith("`") else re.sub(r"([\\*_\[\]<>${}|~^])", r"\\\1", part) for part in re.split(r"(`[^`]*`)", text))
+    return "".join(
+        part if part.startswith("`") else re.sub(r"([\\*_\[\]<>${}|~^])", r"\\\1", part) for part in re.split(r"(`[^`]*`)", text)
+    )
 
 
 def command_page() -> str:
@@ -125,7 +138,9 @@ def command_page() -> str:
 
 def asked(*command: str) -> str:
     """A command, and what it answers to `--help`."""
-    said = CliRunner(env={"COLUMNS": "86", "TERMINAL_WIDTH": "86", "TERM": "dumb", "NO_COLOR": "1"}).invoke(app, [*command, "--help"], prog_name="cartpole-lessons")
+    said = CliRunner(env={"COLUMNS": "86", "TERMINAL_WIDTH": "86", "TERM": "dumb", "NO_COLOR": "1"}).invoke(
+        app, [*command, "--help"], prog_name="cartpole-lessons"
+    )
     text = "\n".join(line.rstrip() for line in said.output.strip("\n").splitlines())
     return f"```text\n$ {' '.join(['cartpole-lessons', *command, '--help'])}\n{text}\n```"
 
@@ -147,7 +162,9 @@ def explanation(term: str, cells: Iterable[str]) -> str:
     """The sentence in which the term is bold."""
     bold = re.compile(rf"\*\*{re.escape(term)}(?:e?s)?\*\*", re.IGNORECASE)
     for cell in cells:
-        for part in re.split(r"\n\n|\n(?=[*|>\d] ?)|\n(?=\$\$)", re.sub(r"<!--.*?-->|^\*\*After this lesson.*?(?=\n\n\S|\Z)", "", cell, flags=re.DOTALL)):
+        for part in re.split(
+            r"\n\n|\n(?=[*|>\d] ?)|\n(?=\$\$)", re.sub(r"<!--.*?-->|^\*\*After this lesson.*?(?=\n\n\S|\Z)", "", cell, flags=re.DOTALL)
+        ):
             if not bold.search(part):
                 continue
             part = re.sub(r"^(?:[*|>]|\d\.)\s+", "", " ".join(part.split()))

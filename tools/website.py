@@ -50,7 +50,9 @@ def main() -> int:
     for picture in PICTURES:
         shutil.copy(ROOT / picture, SOURCE / picture)
     # Every page anew and every warning an error: what is published is what a fresh checkout gives.
-    return build_main(["-q", "-W", "--keep-going", "-j", "2", "-c", str(SITE), "-d", str(ROOT / "build" / "site-trees"), str(SOURCE), str(BUILD)])
+    return build_main(
+        ["-q", "-W", "--keep-going", "-j", "2", "-c", str(SITE), "-d", str(ROOT / "build" / "site-trees"), str(SOURCE), str(BUILD)]
+    )
 
 
 def pages() -> dict[str, str]:
@@ -132,10 +134,18 @@ def opening(source: str, path: Path) -> str:
     said = re.search(r"<!-- badges -->(.*?)<!-- /badges -->", source, re.DOTALL)
     kept = [BADGE.sub("", said[1]).strip()]
     if path.parent.name == "notebooks":
-        needs = [f"[{number}]({name})" for number in badges.builds_on(path) for name in [each.name for each in badges.lesson_paths() if each.name.startswith(number)]]
+        needs = [
+            f"[{number}]({name})"
+            for number in badges.builds_on(path)
+            for name in [each.name for each in badges.lesson_paths() if each.name.startswith(number)]
+        ]
         kept.insert(0, f"About {badges.minutes_of(path)} minutes{', builds on ' + ', '.join(needs) if needs else ''}.")
         others = sorted(path.parent.glob(f"*/{path.name}"))
-        kept += [f"Dis lesson dey for [Naijá (Nigerian Pidgin)]({other.parent.name}/{other.name}), too." for other in others if other.parent.name == "pcm"]
+        kept += [
+            f"Dis lesson dey for [Naijá (Nigerian Pidgin)]({other.parent.name}/{other.name}), too."
+            for other in others
+            if other.parent.name == "pcm"
+        ]
     return source.replace(said[0], ":::{container} about\n" + " ".join(kept) + "\n:::")
 
 
@@ -155,9 +165,12 @@ def hints_for(source: str, number: str) -> list[str]:
 def exercise(hints: list[str], path: Path) -> str:
     """In place of what a check says where nobody has answered: where to answer, and the hints."""
     colab, binder = launch_links(path.relative_to(ROOT).as_posix())
-    where = f'Answer it where it is checked: in <a href="{colab}">Colab</a>, in <a href="{binder}">Binder</a>, or with <code>make lab</code>.'
+    where = (
+        f'Answer it where it is checked: in <a href="{colab}">Colab</a>, in <a href="{binder}">Binder</a>, or with <code>make lab</code>.'
+    )
     told = "".join(
-        f"<details><summary>Hint{f' {number}' if len(hints) > 1 else ''}</summary><p>{escaped(hint)}</p></details>" for number, hint in enumerate(hints, 1)
+        f"<details><summary>Hint{f' {number}' if len(hints) > 1 else ''}</summary><p>{escaped(hint)}</p></details>"
+        for number, hint in enumerate(hints, 1)
     )
     return f'<div class="exercise"><p>{where}</p>{told}</div>'
 
@@ -172,7 +185,9 @@ def escaped(text: str) -> str:
 def readme_sections() -> dict[str, str]:
     """The README's sections by their headings, from the published results."""
     parts = re.split(r"^## (.+)$", badges.readme(), flags=re.MULTILINE)
-    return {name: f"# {name}\n{re.sub(r'^### ', '## ', text, flags=re.MULTILINE)}" for name, text in zip(parts[1::2], parts[2::2], strict=True)}
+    return {
+        name: f"# {name}\n{re.sub(r'^### ', '## ', text, flags=re.MULTILINE)}" for name, text in zip(parts[1::2], parts[2::2], strict=True)
+    }
 
 
 def relinked(text: str, page: str) -> str:
