@@ -35,6 +35,7 @@ html_math_renderer = "svg"
 html_copy_source = html_show_sourcelink = html_show_sphinx = html_use_index = False
 # What a page says around a word that was searched for is fetched, and a page from a disk may not fetch.
 html_show_search_summary = False
+html_context = {"default_mode": "auto"}  # light or dark, as the reader's system is
 html_theme_options = {
     "repository_url": ABOUT["urls"]["Repository"],
     "repository_branch": "main",

@@ -21,6 +21,9 @@ MODULES = (
     *("lessons", "video", "plots", "widgets", "exercises", "bugs", "probes", "diagnostics", "study", "grading", "display", "errors"),
 )
 
+#: How a sentence begins that says little without the one before it.
+POINTING_BACK = ("This ", "That ", "It ", "Such ", "So ", "A learner of this kind", "Engineers ", "We have no such", "From here")
+
 
 def python_page() -> str:
     """What the lessons share, module by module."""
@@ -159,15 +162,18 @@ def glossary_page() -> str:
 
 
 def explanation(term: str, cells: Iterable[str]) -> str:
-    """The sentence in which the term is bold."""
+    """The sentence in which the term is bold, with the one before it where it points back, and with the formula that it leads to."""
     bold = re.compile(rf"\*\*{re.escape(term)}(?:e?s)?\*\*", re.IGNORECASE)
     for cell in cells:
-        for part in re.split(
-            r"\n\n|\n(?=[*|>\d] ?)|\n(?=\$\$)", re.sub(r"<!--.*?-->|^\*\*After this lesson.*?(?=\n\n\S|\Z)", "", cell, flags=re.DOTALL)
-        ):
-            if not bold.search(part):
-                continue
-            part = re.sub(r"^(?:[*|>]|\d\.)\s+", "", " ".join(part.split()))
-            (sentence,) = [each for each in re.split(r"(?<=[.!?])(?:\)|\*)?\s+(?=[A-Z*(\[`$])", part) if bold.search(each)][:1]
-            return sentence
+        said = re.sub(r"<!--.*?-->|^\*\*After this lesson.*?(?=\n\n\S|\Z)", "", cell, flags=re.DOTALL)
+        parts = [" ".join(part.split()) for part in re.split(r"\n\n|\n(?=(?:[*|>]|\d\.) )|(?<=\$\$)\n|\n(?=\$\$)", said)]
+        for part, following in zip(parts, [*parts[1:], ""], strict=True):
+            sentences = re.split(r"(?<=[.!?])(?<!et al\.)\s+", re.sub(r"^(?:[*|>]|\d\.)\s+", "", part))
+            for number, sentence in enumerate(sentences):
+                if bold.search(sentence):
+                    if sentence.startswith(POINTING_BACK) and number:
+                        sentence = f"{sentences[number - 1]} {sentence}"
+                    if sentence.endswith(":"):
+                        sentence = f"{sentence} {following.replace('$$', '$')}" if following.startswith("$$") else f"{sentence[:-1]}."
+                    return sentence
     raise SystemExit(f"Lesson 00 lists the term {term}, but no sentence explains it.")

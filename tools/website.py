@@ -26,14 +26,13 @@ from cartpole_lessons.widgets import PlayCartPole
 
 SITE = ROOT / "site"  # settings, first page, style
 SOURCE, BUILD = ROOT / "build" / "site-source", ROOT / "build" / "site"
-#: The README's sections that are pages here: (page, its sections).
-FROM_README = (
-    ("start", ("Two commands", "Where it runs")),
-    ("results/algorithms", ("Which algorithm for what",)),
-    ("results/figures", ("How well they learn",)),
-    ("results/stable_baselines3", ("Against Stable-Baselines3",)),
-    ("results/reliability", ("Reliability",)),
-)
+#: The README's sections that are pages here.
+FROM_README = {
+    "results/algorithms": "Which algorithm for what",
+    "results/figures": "How well they learn",
+    "results/stable_baselines3": "Against Stable-Baselines3",
+    "results/reliability": "Reliability",
+}
 PICTURES = ("docs/agent.gif", badges.PICTURE)
 #: Files that keep their place on the site; lessons do, too.
 KEPT = {badges.INSTRUCTORS, "notebooks/pcm/README.md", *PICTURES}
@@ -60,9 +59,12 @@ def pages() -> dict[str, str]:
     lessons = [*badges.lesson_paths(), *sorted((ROOT / "notebooks").glob("[a-z]*/[0-9]*.ipynb"))]
     readme = readme_sections()
     found = {path.relative_to(ROOT).as_posix(): lesson(path) for path in lessons}
-    found |= {f"{name}.md": relinked("\n\n".join(readme[each] for each in sections), name) for name, sections in FROM_README}
+    found |= {f"{name}.md": relinked(readme[section], name) for name, section in FROM_README.items()}
     found |= {
         "index.md": first_page(),
+        "start.md": relinked(
+            "\n\n".join(["# Install and run", *(f"#{readme[each]}" for each in ("Two commands", "Where it runs"))]), "start"
+        ),
         "results/curves.md": curves_page(),
         "results/bugs.md": bugs_page(),
         "reference/python.md": reference.python_page(),
@@ -141,11 +143,7 @@ def opening(source: str, path: Path) -> str:
         ]
         kept.insert(0, f"About {badges.minutes_of(path)} minutes{', builds on ' + ', '.join(needs) if needs else ''}.")
         others = sorted(path.parent.glob(f"*/{path.name}"))
-        kept += [
-            f"Dis lesson dey for [Naijá (Nigerian Pidgin)]({other.parent.name}/{other.name}), too."
-            for other in others
-            if other.parent.name == "pcm"
-        ]
+        kept += [f"Also in [Nigerian Pidgin]({other.parent.name}/{other.name})." for other in others if other.parent.name == "pcm"]
     return source.replace(said[0], ":::{container} about\n" + " ".join(kept) + "\n:::")
 
 
