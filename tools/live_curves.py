@@ -8,7 +8,7 @@ import math
 from collections.abc import Iterable, Iterator
 
 from badges import lesson_titles
-from curves import drawn_rows, quantiles
+from curves import quantiles
 
 from cartpole_lessons.environment import env_spec
 
@@ -52,9 +52,9 @@ class Scale:
         yield f'<text x="{(self.left + right) / 2:.0f}" y="{self.height - 4}" class="middle">environment steps</text>'
 
 
-def chart() -> str:
+def chart(rows: dict[str, list]) -> str:
     """Medians and middle 80 % of all algorithms in one picture, each with a box to tick."""
-    rows, titles = drawn_rows(), lesson_titles()
+    titles = lesson_titles()
     ordered = sorted(rows, key=lambda row: titles[row])
     scale = Scale(WIDE, (50, 60_000), 500, log=True)
     boxes, rules, drawn = [], [], []
@@ -98,7 +98,7 @@ def seeds(row: str, runs: list) -> str:
     )
 
 
-def all_seeds() -> str:
+def all_seeds(rows: dict[str, list]) -> str:
     """`seeds` of every row, in the order of the lessons."""
-    titles, rows = lesson_titles(), drawn_rows()
+    titles = lesson_titles()
     return f'<div class="panels">{"".join(seeds(row, rows[row]) for row in sorted(rows, key=lambda row: titles[row]))}</div>'

@@ -111,7 +111,8 @@ def prose(docstring: str) -> str:
             continue
         items: list[str] = []
         for line in lines:
-            argument = re.match(r"([a-z_]\w*(?:, [a-z_]\w*)*): (.*)", line)
+            begins = not items or items[-1].endswith((".", ";"))
+            argument = begins and re.match(r"([a-z_]\w*(?:, [a-z_]\w*)*): (.*)", line)
             if argument or not items:
                 items.append(f"* `{argument[1]}`: {escaped(argument[2])}" if argument else escaped(line))
             else:

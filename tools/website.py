@@ -16,6 +16,7 @@ import live_curves
 import nbformat
 import reference
 from badges import ROOT, launch_links, table
+from curves import drawn_rows
 from sphinx.cmd.build import build_main
 
 from cartpole_lessons.bugs import BUGS
@@ -119,6 +120,7 @@ def lesson(path: Path) -> str:
     del notebook.cells[1]  # it installs the course where it is missing
     notebook.cells[0].source = opening(notebook.cells[0].source, path)
     for cell in notebook.cells:
+        cell.source = re.sub(r"^#\| .*\n", "", cell.source, flags=re.MULTILINE)  # what `make export` reads
         for output in cell.get("outputs", []):
             output.get("data", {}).pop(RESULT_MIME, None)  # for programs; what a reader sees of a result stands beside it
         if cell.cell_type == "markdown":
@@ -223,20 +225,20 @@ def pidgin_page() -> str:
 
 def curves_page() -> str:
     """Learning curves to look into."""
-    seeds = badges.seeds_sentence(trained_on=False)
+    seeds, rows = badges.seeds_sentence(trained_on=False), drawn_rows()
     return f"""# Learning curves
 
 Mean return of 100 greedy episodes while each algorithm learns. {seeds} Tick the algorithms that you want to compare: a line is the median of the seeds, its band holds the
 middle 80 %, and the dashed line is the environment's threshold. A run holds its last value after its training has stopped. Steps are on a logarithmic scale.
 
-{raw(live_curves.chart())}
+{raw(live_curves.chart(rows))}
 
 ## Every seed
 
 A line per seed, ending in a dot where the training stopped and was solved, in a cross where not. Rest on a line and it says which seed it is. One run in
 twenty is longer than its picture.
 
-{raw(live_curves.all_seeds())}
+{raw(live_curves.all_seeds(rows))}
 """
 
 
@@ -252,7 +254,9 @@ def bugs_page() -> str:
         seeds = {run["seed"] for run in runs}
         without = [run for run in sound[bug.lesson] if run["seed"] in seeds]
         solved = [solved_within(each, cost["max_steps"]) for each in (runs, without)]
-        rows.append([f"{number}", f"`{bug.lesson}`", bug.why, f"{solved[0]} of {len(runs)}", f"{solved[1]} of {len(without)}", bug.test])
+        rows.append(
+            [f"{number}", lesson_of(bug.lesson), bug.why, f"{solved[0]} of {len(runs)}", f"{solved[1]} of {len(without)}", bug.test]
+        )
         passed.append([f"{number} `{name}`", *(str(matrix["passed"][name].get(probe, "-")) for probe in probes)])
     asked = "\n".join(f"* `{name}`: {PROBES[name].question}" for name in probes)
     return f"""# The bug matrix
@@ -274,6 +278,12 @@ Probes are tiny worlds whose answer is known. Each number says on how many of {m
 
 {asked}
 """
+
+
+def lesson_of(module: str) -> str:
+    """The number of the lesson that exports a module, as a link."""
+    (path,) = (path for path in badges.lesson_paths() if badges.exported_module(path) == module)
+    return f"[{path.name[:2]}](../notebooks/{path.name})"
 
 
 def solved_within(runs: Iterable[dict], steps: int) -> int:
