@@ -16,6 +16,7 @@ project, author = "CartPole lessons", "The cartpole-lessons maintainers"
 copyright = f"{author}, MIT licence"
 extensions = ["myst_nb"]
 root_doc = "index"
+highlight_language = "none"  # of a block that names no language: commands, mostly
 
 # Lessons are shown as they are committed, and nothing in them is a live widget that would ask a network for its scripts.
 nb_execution_mode = "off"
