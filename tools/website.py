@@ -216,8 +216,7 @@ def pidgin_page() -> str:
     path = "notebooks/pcm/README.md"
     text = (ROOT / path).read_text(encoding="utf-8").replace("# cartpole-lessons", "# Naijá (Nigerian Pidgin)", 1)
     text = re.sub(r"^(\|[^|]*\|[^|]*\|)[^|]*\|$", r"\1", BADGE.sub("", text), flags=re.MULTILINE)
-    names = [each.stem for each in sorted((ROOT / path).parent.glob("*.ipynb"))]
-    return f"{relinked(text, path)}\n\n```{{toctree}}\n:hidden:\n\n" + "\n".join(names) + "\n```"
+    return relinked(text, path)
 
 
 # Results

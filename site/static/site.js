@@ -14,6 +14,10 @@ function paint(frame) {
 }
 
 document.addEventListener("DOMContentLoaded", () => {
+  // The theme gives its sidebar no role, and whoever jumps from landmark to landmark would miss it.
+  const sidebar = document.querySelector(".bd-sidebar-primary");
+  sidebar?.setAttribute("role", "region");
+  sidebar?.setAttribute("aria-label", "All pages");
   const frames = [...document.querySelectorAll("iframe[srcdoc]")];
   for (const frame of frames) { frame.addEventListener("load", () => paint(frame)); paint(frame); }
   new MutationObserver(() => frames.forEach(paint)).observe(document.documentElement, { attributeFilter: ["data-theme"] });
