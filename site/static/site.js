@@ -23,3 +23,8 @@ document.addEventListener("DOMContentLoaded", () => {
   new MutationObserver(() => frames.forEach(paint)).observe(document.documentElement, { attributeFilter: ["data-theme"] });
   window.addEventListener("resize", () => frames.forEach(paint));
 });
+
+// Paper is white, whatever the screen was.
+let onScreen;
+window.addEventListener("beforeprint", () => { onScreen = document.documentElement.dataset.theme; document.documentElement.dataset.theme = "light"; });
+window.addEventListener("afterprint", () => { document.documentElement.dataset.theme = onScreen; });
