@@ -165,16 +165,20 @@ def glossary_page() -> str:
 def explanation(term: str, cells: Iterable[str]) -> str:
     """The sentence in which the term is bold, with the one before it where it points back, and with the formula that it leads to."""
     bold = re.compile(rf"\*\*{re.escape(term)}(?:e?s)?\*\*", re.IGNORECASE)
-    for cell in cells:
-        said = re.sub(r"<!--.*?-->|^\*\*After this lesson.*?(?=\n\n\S|\Z)", "", cell, flags=re.DOTALL)
-        parts = [" ".join(part.split()) for part in re.split(r"\n\n|\n(?=(?:[*|>]|\d\.) )|(?<=\$\$)\n|\n(?=\$\$)", said)]
-        for part, following in zip(parts, [*parts[1:], ""], strict=True):
-            sentences = re.split(r"(?<=[.!?])(?<!et al\.)\s+", re.sub(r"^(?:[*|>]|\d\.)\s+", "", part))
-            for number, sentence in enumerate(sentences):
-                if bold.search(sentence):
-                    if sentence.startswith(POINTING_BACK) and number:
-                        sentence = f"{sentences[number - 1]} {sentence}"
-                    if sentence.endswith(":"):
-                        sentence = f"{sentence} {following.replace('$$', '$')}" if following.startswith("$$") else f"{sentence[:-1]}."
-                    return sentence
+    said = re.sub(r"<!--.*?-->|^\*\*After this lesson.*?(?=\n\n\S|\Z)", "", "\n\n".join(cells), flags=re.DOTALL | re.MULTILINE)
+    parts = [" ".join(part.split()) for part in re.split(r"\n\n|\n(?=(?:[*|>]|\d\.) )|(?<=\$\$)\n|\n(?=\$\$)", said)]
+    for at, part in enumerate(parts):
+        sentences = re.split(r"(?<=[.!?])(?<!et al\.)\s+", re.sub(r"^(?:[*|>]|\d\.)\s+", "", part))
+        for number, sentence in enumerate(sentences):
+            if not bold.search(sentence):
+                continue
+            if sentence.startswith(POINTING_BACK) and number:
+                sentence = f"{sentences[number - 1]} {sentence}"
+            if "formula above" in sentence:
+                above = [each for each in parts[:at] if each.startswith("$$")][-1]
+                sentence = f"{above.replace('$$', '$')} {sentence}"
+            if not sentence.endswith((".", "!", "?", ")")):
+                below = "".join(parts[at + 1 : at + 2])
+                sentence = f"{sentence} {below.replace('$$', '$')}" if below.startswith("$$") else sentence.rstrip(":;,") + "."
+            return sentence
     raise SystemExit(f"Lesson 00 lists the term {term}, but no sentence explains it.")
