@@ -6,7 +6,7 @@ else
 BIN := .venv/bin
 endif
 
-.PHONY: run lab test test-faults test-launch test-colab test-binder test-browser test-offline test-doctor test-floors test-worlds coverage lint export translations outputs study bench badges lock clean
+.PHONY: run lab test test-faults test-launch test-colab test-binder test-browser test-offline test-doctor test-floors test-worlds coverage lint export translations outputs study bench badges lock site test-site clean
 
 run: .venv/ready  ## execute every lesson at its real settings; pages and films in build/lessons/
 	$(BIN)/python tools/run_lessons.py
@@ -72,6 +72,14 @@ bench: .venv/ready  ## what has to be quick, against its bar: imports, environme
 
 badges: .venv/ready  ## pyproject's address and the results -> badges, install cells, tables, sentences
 	$(BIN)/python tools/badges.py
+
+site: .venv/ready  ## the course as a site of plain files, in build/site/; nothing is executed
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[site]'
+	$(BIN)/python tools/website.py
+
+test-site: .venv/ready  ## that site from a disk, without a network, in Chromium; pictures of every page in build/site-pictures/
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check playwright==1.65.2 --editable '.[site]'
+	$(BIN)/python -m pytest tests/launch/test_site.py -q
 
 lock: requirements.txt  ## constraints.txt anew, from an environment that follows requirements.txt alone
 	$(PYTHON) tools/lock.py

@@ -120,7 +120,7 @@ def test_the_machine_that_runs_these_tests_is_ready_and_loads_each_core_package(
 
 def test_pyprojects_conditions_are_those_that_the_doctor_reads():
     assert PROJECT["requires-python"] == ">=" + ".".join(map(str, diagnosis.OLDEST))
-    assert {"", *PROJECT["optional-dependencies"]} == {*diagnosis.EXTRAS, "dev", "compare", "all"}
+    assert {"", *PROJECT["optional-dependencies"]} == {*diagnosis.EXTRAS, "dev", "compare", "site", "all"}
     assert ";" not in str([PROJECT["dependencies"], PROJECT["optional-dependencies"]])
 
 

@@ -9,6 +9,7 @@ import math
 import re
 import statistics
 import tomllib
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -33,10 +34,17 @@ EXPORTED = re.compile(r"#\| default_exp algorithms\.(\w+)")
 INSTALL = f'"cartpole-lessons @ git+{REPOSITORY}"'
 
 
+def launch_links(path: str) -> tuple[str, str]:
+    """Where Colab and Binder open the notebook at `path`."""
+    return (
+        f"https://colab.research.google.com/github/{SLUG}/blob/main/{path}",
+        f"https://mybinder.org/v2/gh/{SLUG}/main?urlpath=lab/tree/{path}",
+    )
+
+
 def launch_badges(path: str) -> str:
     """Colab and Binder badges that open the notebook at `path`."""
-    colab = f"https://colab.research.google.com/github/{SLUG}/blob/main/{path}"
-    binder = f"https://mybinder.org/v2/gh/{SLUG}/main?urlpath=lab/tree/{path}"
+    colab, binder = launch_links(path)
     return (
         f"[![Open in Colab](https://colab.research.google.com/assets/colab-badge.svg)]({colab}) "
         f"[![Open in Binder](https://mybinder.org/badge_logo.svg)]({binder})"
@@ -148,12 +156,15 @@ def builds_on(path: Path) -> list[str]:
     return sorted(numbers - {path.name[:2]})
 
 
+def path_rows() -> Iterator[tuple[str, str, str, int, str]]:
+    """The path through the lessons: of each its title, its file, what happens in it, its minutes, and the numbers of those that it builds on."""
+    for path in lesson_paths():
+        yield (title_and_summary(path)[0], path.name, title_and_summary(path)[1], minutes_of(path), ", ".join(builds_on(path)))
+
+
 def index_notebook() -> str:
     """The page that JupyterLab opens first: the path through the lessons."""
-    rows = []
-    for path in lesson_paths():
-        title, summary = title_and_summary(path)
-        rows.append([f"[{title}]({path.name})", summary, str(minutes_of(path)), ", ".join(builds_on(path)) or "-"])
+    rows = [[f"[{title}]({name})", summary, str(minutes), needs or "-"] for title, name, summary, minutes, needs in path_rows()]
     source = f"""# CartPole lessons
 
 <!-- badges -->

@@ -27,21 +27,26 @@ def fingerprint(rows: dict[str, list]) -> str:
     return hashlib.sha256(json.dumps(shown).encode()).hexdigest()[:12]
 
 
-def draw(rows: dict[str, list], path: Path) -> None:
-    """One panel per row: mean return of the evaluations against environment steps, median and middle 80 % of the seeds.
+def quantiles(runs: list) -> tuple[np.ndarray, np.ndarray]:
+    """Environment steps, and the mean return that a tenth, half and nine tenths of the runs are below at each of them.
 
-    A panel begins where half of the runs have been evaluated once, and ends where 95 % of them have stopped. A run holds its last value after its
+    It begins where half of the runs have been evaluated once, and ends where 95 % of them have stopped. A run holds its last value after its
     training has stopped: an agent that has learned does not forget because its training is over.
     """
+    curves = [np.array(run["evaluations"]).T for run in runs if run["evaluations"]]
+    steps = np.linspace(np.median([run[0][0] for run in curves]), np.quantile([run[0][-1] for run in curves], 0.95), 200)
+    return steps, np.quantile([np.interp(steps, *curve) for curve in curves], [0.1, 0.5, 0.9], axis=0)
+
+
+def draw(rows: dict[str, list], path: Path) -> None:
+    """One panel per row: mean return of the evaluations against environment steps, median and middle 80 % of the seeds."""
     titles = lesson_titles()
     columns = 4 if len(rows) > 4 else len(rows)
     lines = -(-len(rows) // columns)
     with course_style():
         figure, axes = plt.subplots(lines, columns, figsize=(2.9 * columns, 2.2 * lines), sharey=True, squeeze=False)
         for ax, (row, runs) in zip(axes.flat, sorted(rows.items(), key=lambda item: titles.get(item[0], item[0])), strict=False):
-            curves = [np.array(run["evaluations"]).T for run in runs if run["evaluations"]]
-            steps = np.linspace(np.median([run[0][0] for run in curves]), np.quantile([run[0][-1] for run in curves], 0.95), 200)
-            low, median, high = np.quantile([np.interp(steps, *curve) for curve in curves], [0.1, 0.5, 0.9], axis=0)
+            steps, (low, median, high) = quantiles(runs)
             spec = env_spec(runs[0]["env_id"])
             ax.fill_between(steps / 1000, low, high, color="C0", alpha=0.2, linewidth=0)
             ax.plot(steps / 1000, median, color="C0", linewidth=2)
