@@ -6,6 +6,7 @@ Run as a script by the sandbox, not imported: it loads nothing of the course, so
 import json
 import os
 import resource
+import select
 import sys
 import threading
 
@@ -43,6 +44,14 @@ def run(sources: list[str], pipes: tuple[int, int]) -> dict[str, str]:
     return {"over": "error", "text": f"It was not handed in; the first cell that failed said {failed}"} if failed else {"over": "missing"}
 
 
+def watch(asks: int, seconds: float) -> None:
+    """End everything when no grader holds the other end of the pipe any more, or it has not stopped us in time."""
+    poll = select.poll()
+    poll.register(asks, 0)
+    poll.poll(1000 * seconds)
+    os._exit(1)
+
+
 def main() -> None:
     """Take the limits upon itself, which all later processes inherit, then run."""
     asks, hears = map(int, sys.argv[1:3])
@@ -50,10 +59,7 @@ def main() -> None:
     os.nice(10)  # the grader has to stay quick when a notebook fills the machine with processes
     for kind, most in limits["resources"].items():
         resource.setrlimit(getattr(resource, kind), (most, most))
-    # The grader stops it a little earlier; this is for when the grader itself was killed.
-    timer = threading.Timer(limits["seconds"] + 5, os._exit, [1])
-    timer.daemon = True
-    timer.start()
+    threading.Thread(target=watch, args=(asks, limits["seconds"] + 5), daemon=True).start()
     try:
         sources = code_in(json.load(sys.stdin))
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError, MemoryError) as error:
