@@ -23,7 +23,7 @@ def code_in(notebook: dict) -> list[str]:
 def first_error(notebook) -> str:
     """What the first cell that failed said."""
     outputs = (output for cell in notebook.cells for output in cell.outputs if output.output_type == "error")
-    return next((f"{output.ename}: {output.evalue}"[:300] for output in outputs), "")
+    return next((": ".join(filter(None, [output.ename, output.evalue]))[:300] for output in outputs), "")
 
 
 def run(sources: list[str], pipes: tuple[int, int]) -> dict[str, str]:
@@ -36,8 +36,9 @@ def run(sources: list[str], pipes: tuple[int, int]) -> dict[str, str]:
     notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(source) for source in sources])
     # Sockets in files: there is no network.
     kernel = AsyncKernelManager(kernel_name="python3", transport="ipc", ip=os.path.abspath(".kernel"))
+    client = NotebookClient(notebook, km=kernel, allow_errors=True, timeout=None, shutdown_kernel="immediate")  # whatever it still wants
     try:
-        NotebookClient(notebook, km=kernel, allow_errors=True, timeout=None).execute(pass_fds=pipes)
+        client.execute(pass_fds=pipes)
     except DeadKernelError:
         return {"over": "error", "text": "Its kernel died before the end."}
     failed = first_error(notebook)
