@@ -154,6 +154,11 @@ def exercises_in(module: ModuleType) -> dict[str, Exercise | Prediction]:
     return {name: thing for name, thing in vars(module).items() if isinstance(thing, (Exercise, Prediction))}
 
 
+def _asked(lessons: Iterable[str], known: Mapping[str, ModuleType]) -> list[str]:
+    """Names of these lessons' exercises."""
+    return [each.name for lesson in lessons for each in exercises_in(known[lesson]).values()]
+
+
 def _module_named(lesson: str, known: Mapping[str, ModuleType]) -> str:
     for name in (lesson, f"lesson_{lesson}", f"lesson_{lesson:0>2}"):
         if name in known:
@@ -210,7 +215,10 @@ def _grade_all(notebooks: Sequence[Path], folder: Path, job: Job, unfinished: Pa
                     deaths[path] += 1
                     if deaths[path] < 3:
                         continue
-                    graded = [Row(names[path], "", "error", 0.0, f"The grader itself was stopped while it ran: {in_short(graded)}.")]
+                    why = f"The grader itself was stopped while it ran: {in_short(graded)}."
+                    graded = [
+                        Row(names[path], each, "error", 0.0, why) for each in _asked(job.lessons, modules_with_exercises(job.own)) or [""]
+                    ]
                 finish(path, graded)
     return [row for path in notebooks for row in rows[path]]
 
@@ -296,7 +304,7 @@ def _grade_one(path: Path, name: str, job: Job) -> list[Row]:
     except Exception as error:
         over = ("error", f"It could not be graded: {in_short(error)}.")
     verdicts = {exercise: _judge(by_name[exercise], answer) for exercise, answer in handed_in.items()}
-    wanted = [each.name for module in asked for each in exercises_in(known[module]).values()]
+    wanted = _asked(asked, known)
     if not job.lessons:
         wanted += [exercise for exercise in verdicts if exercise not in wanted]
     if over[0] == "missing":

@@ -81,7 +81,7 @@ def has_walls() -> bool:
 class Sandbox:
     """`with Sandbox(...) as box`: a notebook runs; `receive` what it hands in, `send` what a function is to be called with.
 
-    package: a folder that Python is to search first. hidden: folders that the notebook must not see.
+    package: a folder that Python is to search first, and in which the notebook's own is made. hidden: folders that the notebook must not see.
     `trouble`: what stopped it, (state, sentence), None as long as nothing did.
     """
 
@@ -93,7 +93,8 @@ class Sandbox:
     def __enter__(self) -> Self:
         import psutil
 
-        self._folder = TemporaryDirectory(prefix="cartpole-notebook-", ignore_cleanup_errors=True)
+        # Within the grader's own, which tidies up for a worker that is killed; the name is short because a socket's path has to be.
+        self._folder = TemporaryDirectory(prefix="n-", dir=self.package, ignore_cleanup_errors=True)
         asks, self._asks = os.pipe()
         self._hears, hears = os.pipe()
         os.set_blocking(self._asks, False)

@@ -6,11 +6,14 @@ import hashlib
 import inspect
 import json
 import os
+import shutil
 import socket
 import subprocess
 import sys
+import tempfile
 import threading
 import time
+from pathlib import Path
 
 import psutil
 import pytest
@@ -289,11 +292,11 @@ def run(folder, table, *options):
 def lying_about(*folders):
     """What must be afterwards as it was: files with their content, temporary folders, and processes of notebooks."""
     files = {path: hashlib.sha256(path.read_bytes()).hexdigest() for folder in folders for path in folder.rglob("*") if path.is_file()}
-    temporary = {name for name in os.listdir("/tmp") if name.startswith("cartpole-") or name == "written"}
+    temporary = {name for name in os.listdir(tempfile.gettempdir()) if name.startswith("cartpole-") or name == "written"}
     processes = set()
     for process in psutil.process_iter(["pid", "cmdline"]):
         line = " ".join(process.info["cmdline"] or [])
-        if "cartpole-notebook-" in line or "cartpole-grade-" in line or "sleep 98765" in line:
+        if "cartpole-grade-" in line or "sleep 98765" in line:
             processes.add((process.info["pid"], line))
     return {"files": files, "temporary": temporary, "processes": processes, "mode of /dev/null": os.stat("/dev/null").st_mode}
 
@@ -336,6 +339,49 @@ def test_hostile_notebooks_gain_nothing_and_stop_nothing(tmp_path, capsys):
     assert psutil.disk_usage(str(tmp_path)).free > disk - 100_000_000
     assert psutil.virtual_memory().available > memory - 1_000_000_000
     assert seconds < 60 * MINUTES
+
+
+def test_a_notebook_that_the_grader_dies_of_costs_no_other_its_marks(tmp_path):
+    """Its worker dies while it judges. That is no fault of those beside it, nor of those that wait."""
+    before = lying_about()
+    (tmp_path / "deadly.py").write_text(
+        "import os\nfrom cartpole_lessons.exercises import Exercise, Prediction\n"
+        "one = Exercise('deadly.one', lambda x: os.kill(os.getpid(), 9), inputs=[(1,)], mistakes={}, hints=[''], shows='')\n"
+        "seven = Prediction('deadly.seven', 7, hints=[''], shows='Just so.')\n",
+        encoding="utf-8",
+    )
+    folder = tmp_path / "class"
+    folder.mkdir()
+    for name, cell in dict.fromkeys("abde", "exercise.seven.check(7)").items() | {("c", "exercise.one.check(lambda x: x)")}:
+        (folder / f"{name}.ipynb").write_text(notebook(["import deadly as exercise", cell]), encoding="utf-8")
+    _, rows, _, _ = run(folder, tmp_path / "grades.csv", "--exercises", str(tmp_path / "deadly.py"), "--lesson", "deadly")
+    states = {(row["notebook"][0], row["exercise"].partition(".")[2]): row["state"] for row in rows}
+    fine = {(name, exercise): state for name in "abde" for exercise, state in (("one", "missing"), ("seven", "right"))}
+    assert states == fine | {("c", "one"): "error", ("c", "seven"): "error"}
+    assert lying_about() == before
+
+
+def test_a_grader_that_is_killed_leaves_nothing_that_runs(tmp_path):
+    folder = tmp_path / "class"
+    folder.mkdir()
+    for number in range(3):
+        (folder / f"{number}.ipynb").write_text(notebook(["while True:\n    pass"]), encoding="utf-8")
+    before = lying_about()
+    command = [sys.executable, "-m", "cartpole_lessons", "grade", str(folder), "--csv", str(tmp_path / "grades.csv"), "--workers", "2"]
+    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, cwd=ROOT) as grader:
+        started = time.monotonic()
+        while sum("ipykernel" in line for _, line in lying_about()["processes"] - before["processes"]) < 2:
+            assert grader.poll() is None
+            assert time.monotonic() - started < 120
+            time.sleep(0.2)
+        family = psutil.Process(grader.pid).children(recursive=True)
+        assert len(family) > 4
+        grader.kill()
+    _, left = psutil.wait_procs(family, timeout=10)
+    assert left == []
+    assert lying_about()["processes"] == before["processes"]
+    for name in lying_about()["temporary"] - before["temporary"]:  # a killed process cannot tidy up
+        shutil.rmtree(Path(tempfile.gettempdir()) / name)
 
 
 def test_honest_notebooks_get_their_marks_twice_the_same(tmp_path, capsys):
