@@ -90,7 +90,12 @@ def test_the_exercises_of_ones_own_that_the_instructors_page_shows_are_graded(tm
     (tmp_path / "week_3.py").write_text(example, encoding="utf-8")
     folder = tmp_path / "submissions"
     folder.mkdir()
-    cells = ["import week_3 as exercise", "exercise.half.check(lambda x: x * 2)", "exercise.seven.check(3.5)"]
+    cells = [
+        "import week_3 as exercise",
+        f"seen = open({str(tmp_path / 'week_3.py')!r}).read()",
+        "exercise.half.check(lambda x: x / 2 if seen else x * 2)",
+        "exercise.seven.check(3.5)",
+    ]
     notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(cell) for cell in cells])
     nbformat.write(notebook, folder / "one.ipynb")
     rows = grade(folder, own=[tmp_path / "week_3.py"], lessons=["week_3"], csv_file=tmp_path / "grades.csv", limits=Limits(seconds=20))
@@ -170,6 +175,7 @@ def test_a_run_goes_on_where_it_was_stopped_but_not_with_another_course(workers,
         ("That is the mean. The agent will\ntake the better one.", "That is the mean."),
         ("NameError: name 'x' is not defined. Did you mean: 'y'?", "NameError: name 'x' is not defined."),
         ("ValueError: \x1b[31mno\nin the line: return 1", "ValueError: [31mno in the line: return 1."),
+        ("This is <Net at 0x7f7798ce85d0>", "This is <Net>."),
         ("long " * 100, "long " * 59 + "lo..."),
     ],
 )

@@ -389,6 +389,7 @@ class _Function:
 def _sentence(text: str) -> str:
     """The first sentence: printable, short, and on one line, whatever a student's process said."""
     line = " ".join("".join(letter if letter.isprintable() else " " for letter in text).split())
+    line = re.sub(r" at 0x[0-9a-f]+", "", line)  # an address is another each time
     line = re.split(r"(?<=[.!?])\)? (?=[A-Z])", line, maxsplit=1)[0]
     line = line if len(line) <= 300 else line[:297] + "..."
     return line if line.endswith((".", "!", "?")) else f"{line}."
