@@ -181,6 +181,8 @@ def _hidden(package: Path, more: Sequence[Path]) -> tuple[Path, ...]:
     places = [PACKAGE, Path("/run"), *more]
     if (PACKAGE.parent / "pyproject.toml").is_file():  # a checkout, whose tests and history hold solutions too
         places += PACKAGE.parent.iterdir()
+    if screen := shutil.which("Xvfb"):  # where it cannot write to /tmp, it and who started it wait for ever; lessons go on without
+        places.append(Path(screen))
     needed = [package, *(Path(os.path.realpath(path)) for path in (sys.prefix, sys.base_prefix, sys.executable))]
     return tuple(place for place in map(Path.resolve, places) if not any(path.is_relative_to(place) for path in needed))
 

@@ -257,7 +257,9 @@ def honest():
     add("only read", ["print('hello')"], "missing", "missing")
     add("half", right[:2], "right", "missing")
     add("copied", right * 3, "right", "right")
-    add("moved", [right[2], right[0], "import time", right[1]], "right", "right")
+    # Lesson 00's photograph: there is no screen in the sandbox, and it has to say so rather than wait for one.
+    screen = "from cartpole_lessons.display import virtual_display\ntry:\n    with virtual_display(): pass\nexcept ImportError: pass"
+    add("moved", [right[2], right[0], screen, right[1]], "right", "right")
     add("renamed", [RIGHT.replace("answer", "my_targets"), "exercise.td_targets.check(my_targets)", right[2]], "right", "right")
     add(
         "renamed module",
