@@ -6,7 +6,7 @@ else
 BIN := .venv/bin
 endif
 
-.PHONY: run lab test test-faults test-launch test-colab test-binder test-browser test-offline test-doctor test-floors test-worlds coverage lint export translations outputs study bench badges lock site test-site clean
+.PHONY: run lab test test-faults test-launch test-colab test-binder test-browser test-offline test-doctor test-floors test-grade test-worlds coverage lint export translations outputs study bench badges lock site test-site clean
 
 run: .venv/ready  ## execute every lesson at its real settings; pages and films in build/lessons/
 	$(BIN)/python tools/run_lessons.py
@@ -42,6 +42,9 @@ test-doctor: .venv/ready  ## an environment broken in many ways, and mended by t
 
 test-floors: .venv/ready  ## the course with the oldest versions that pyproject.toml allows
 	$(BIN)/python -m pytest tests/launch/test_floors.py -q
+
+test-grade: .venv/ready  ## the grader against 300 notebooks that mean harm, and with 40 whose marks are known; about 15 minutes
+	$(BIN)/python -m pytest tests/launch/test_grade.py -q
 
 test-worlds: .venv/ready  ## every lesson with another CPU's arithmetic, and with other seeds: does what it asserts hold there too?
 	$(BIN)/python tools/worlds.py

@@ -3,7 +3,6 @@
 Nothing is executed. Lessons come with the outputs that are committed; tables and figures are those of `make badges`, from the published results.
 """
 
-import json
 import re
 import shutil
 import sys
@@ -22,7 +21,7 @@ from sphinx.cmd.build import build_main
 from cartpole_lessons.bugs import BUGS
 from cartpole_lessons.display import RESULT_MIME
 from cartpole_lessons.probes import PROBES
-from cartpole_lessons.study import RESULTS
+from cartpole_lessons.study import RESULTS, read_figures
 from cartpole_lessons.widgets import PlayCartPole
 
 SITE = ROOT / "site"  # settings, first page, style
@@ -243,8 +242,8 @@ twenty is longer than its picture.
 
 def bugs_page() -> str:
     """Lesson 12's bugs: what they cost, and which probe finds them."""
-    cost = json.loads((RESULTS / "bugs.json").read_text(encoding="utf-8"))
-    matrix = json.loads((RESULTS / "probes.json").read_text(encoding="utf-8"))
+    cost = read_figures("bugs")
+    matrix = read_figures("probes")
     sound = badges.published_runs(RESULTS)
     probes = [name for name in PROBES if any(name in matrix["passed"][bug] for bug in BUGS)]
     rows, passed = [], []

@@ -6,6 +6,7 @@ Run as a script by the sandbox, not imported: it loads nothing of the course, so
 import json
 import os
 import resource
+import select
 import sys
 import threading
 
@@ -22,7 +23,7 @@ def code_in(notebook: dict) -> list[str]:
 def first_error(notebook) -> str:
     """What the first cell that failed said."""
     outputs = (output for cell in notebook.cells for output in cell.outputs if output.output_type == "error")
-    return next((f"{output.ename}: {output.evalue}"[:300] for output in outputs), "")
+    return next((": ".join(filter(None, [output.ename, output.evalue]))[:300] for output in outputs), "")
 
 
 def run(sources: list[str], pipes: tuple[int, int]) -> dict[str, str]:
@@ -35,12 +36,21 @@ def run(sources: list[str], pipes: tuple[int, int]) -> dict[str, str]:
     notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(source) for source in sources])
     # Sockets in files: there is no network.
     kernel = AsyncKernelManager(kernel_name="python3", transport="ipc", ip=os.path.abspath(".kernel"))
+    client = NotebookClient(notebook, km=kernel, allow_errors=True, timeout=None, shutdown_kernel="immediate")  # whatever it still wants
     try:
-        NotebookClient(notebook, km=kernel, allow_errors=True, timeout=None).execute(pass_fds=pipes)
+        client.execute(pass_fds=pipes)
     except DeadKernelError:
         return {"over": "error", "text": "Its kernel died before the end."}
     failed = first_error(notebook)
     return {"over": "error", "text": f"It was not handed in; the first cell that failed said {failed}"} if failed else {"over": "missing"}
+
+
+def watch(asks: int, seconds: float) -> None:
+    """End everything when no grader holds the other end of the pipe any more, or it has not stopped us in time."""
+    poll = select.poll()
+    poll.register(asks, 0)
+    poll.poll(1000 * seconds)
+    os._exit(1)
 
 
 def main() -> None:
@@ -50,10 +60,7 @@ def main() -> None:
     os.nice(10)  # the grader has to stay quick when a notebook fills the machine with processes
     for kind, most in limits["resources"].items():
         resource.setrlimit(getattr(resource, kind), (most, most))
-    # The grader stops it a little earlier; this is for when the grader itself was killed.
-    timer = threading.Timer(limits["seconds"] + 5, os._exit, [1])
-    timer.daemon = True
-    timer.start()
+    threading.Thread(target=watch, args=(asks, limits["seconds"] + 5), daemon=True).start()
     try:
         sources = code_in(json.load(sys.stdin))
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError, MemoryError) as error:

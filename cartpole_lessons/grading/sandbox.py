@@ -28,20 +28,30 @@ from cartpole_lessons.grading.values import LONGEST_LINE
 
 NAMESPACES = ["unshare", "--user", "--map-root-user", "--net", "--pid", "--ipc", "--mount", "--mount-proc", "--fork", "--kill-child"]
 #: sh -c THIS sandbox FOLDER BYTES HIDDEN... -- COMMAND...
-WALLS = """
+WALLS = r"""
 set -e
-folder=$1; mount -t tmpfs -o "size=$2" none "$folder"; shift 2
+# When the machine's memory is short, a notebook ends before the grader does; memory that belongs to no process is not to be had.
+echo 1000 >/proc/self/oom_score_adj
+echo 0 2>/dev/null >/proc/sys/kernel/shmmni || true
+folder=$1; mount -t tmpfs -o "size=$2,nr_inodes=100000" none "$folder"; shift 2
 mkdir "$folder/.dev" "$folder/.dev/shm" "$folder/.empty"
-for device in null zero random urandom; do touch "$folder/.dev/$device"; mount --bind /dev/$device "$folder/.dev/$device"; done
+for device in null zero random urandom; do
+    touch "$folder/.dev/$device"
+    mount --bind /dev/$device "$folder/.dev/$device"
+    mount -o remount,bind,ro "$folder/.dev/$device"  # written to it can be; its mode cannot be changed
+done
 ln -s /proc/self/fd "$folder/.dev/fd"
 mount --rbind "$folder/.dev" /dev
-while [ "$1" != -- ]; do mount --bind "$folder/.empty" "$1"; shift; done
+while [ "$1" != -- ]; do
+    if [ -d "$1" ]; then mount --bind "$folder/.empty" "$1"; elif [ -e "$1" ]; then mount --bind /dev/null "$1"; fi
+    shift
+done
 shift
-# Read-only, each mount but the folder's; one that refuses is one that could not be written to before.
+# Read-only, each mount but the folder's; one that refuses is one that could not be written to before. A blank in a name is \040 there.
 while read -r _ _ _ _ place _; do
-    case "$place" in "$folder"*|/dev*|/proc*) ;; *) mount -o remount,bind,ro "$place" 2>/dev/null || true ;; esac
+    place=$(printf %b "$place")
+    case "$place" in "$folder"|"$folder"/*|/dev|/dev/*) ;; *) mount -o remount,bind,ro "$place" 2>/dev/null || true ;; esac
 done </proc/self/mountinfo
-mount -o remount,bind,ro /
 cd "$folder"
 # Without these rights none of the mounts can be undone.
 exec setpriv --bounding-set=-all --inh-caps=-all --no-new-privs "$@"
@@ -71,7 +81,7 @@ def has_walls() -> bool:
 class Sandbox:
     """`with Sandbox(...) as box`: a notebook runs; `receive` what it hands in, `send` what a function is to be called with.
 
-    package: a folder that Python is to search first. hidden: folders that the notebook must not see.
+    package: a folder that Python is to search first, and in which the notebook's own is made. hidden: folders that the notebook must not see.
     `trouble`: what stopped it, (state, sentence), None as long as nothing did.
     """
 
@@ -83,7 +93,8 @@ class Sandbox:
     def __enter__(self) -> Self:
         import psutil
 
-        self._folder = TemporaryDirectory(prefix="cartpole-notebook-", ignore_cleanup_errors=True)
+        # Within the grader's own, which tidies up for a worker that is killed; the name is short because a socket's path has to be.
+        self._folder = TemporaryDirectory(prefix="n-", dir=self.package, ignore_cleanup_errors=True)
         asks, self._asks = os.pipe()
         self._hears, hears = os.pipe()
         os.set_blocking(self._asks, False)
@@ -168,7 +179,7 @@ class Sandbox:
             memory = 0
             for process in processes:
                 with contextlib.suppress(Exception):  # it may have ended
-                    memory += process.memory_info().rss
+                    memory += process.memory_info().rss + _in_nameless_files(process.pid)
             if self.seconds > self.limits.seconds:
                 self._stop("time-out", f"It was not done after {self.limits.seconds:.0f} s.")
             elif len(processes) > self.limits.processes:
@@ -209,3 +220,14 @@ def _runs(process: Any) -> bool:
     with contextlib.suppress(Exception):
         return process.is_running() and process.status() != "zombie"
     return False
+
+
+def _in_nameless_files(pid: int) -> int:
+    """Bytes in files without a place (`memfd_create`): they fill the memory, and count neither as a process's own nor as the folder's."""
+    total = 0
+    with contextlib.suppress(OSError):
+        for file in os.scandir(f"/proc/{pid}/fd"):
+            with contextlib.suppress(OSError):
+                if os.readlink(file.path).startswith("/memfd:"):
+                    total += os.stat(file.path).st_blocks * 512
+    return total

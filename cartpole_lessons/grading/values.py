@@ -2,6 +2,7 @@
 
 import itertools
 import json
+import math
 from typing import Any
 
 import numpy as np
@@ -32,6 +33,8 @@ def encode(value: Any) -> Any:
         return {"dots": True}
     if isinstance(value, (list, tuple)):
         return {type(value).__name__: [encode(part) for part in itertools.islice(value, 10_000)]}
+    if math.prod(getattr(value, "shape", ())) > LONGEST_LINE:  # a list of so many numbers takes minutes
+        raise TypeError(f"{type(value).__name__} of this size cannot be sent")
     if isinstance(value, torch.Tensor) and str(value.dtype) in TORCH_DTYPES:
         return {"tensor": value.detach().cpu().tolist(), "dtype": str(value.dtype), "shape": list(value.shape)}
     if isinstance(value, (np.ndarray, np.generic)) and value.dtype.kind in "biuf":
