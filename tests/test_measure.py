@@ -175,7 +175,7 @@ def test_what_will_be_seen_is_said_as_measured():
 
 
 def test_the_comparisons_table_holds_both_sides_and_the_ratios(monkeypatch, tmp_path):
-    monkeypatch.setattr(badges, "RESULTS", tmp_path)
+    monkeypatch.setattr("cartpole_lessons.study.results.RESULTS", tmp_path)
     assert "make study" in badges.comparison_table()
     side = {"solved": True, "env_steps": 1000, "cpu_seconds": 2.0, "training_seconds": 1.0}
     runs = [{"ours": side, "theirs": side | {"env_steps": steps}, "same": side} for steps in (2000, 3000, 9000)]

@@ -118,9 +118,9 @@ def test_its_first_ratios_are_one_so_that_the_memory_is_taken_up_where_it_was():
     for _ in range(3):
         learner.learn()
     memory = learner.memory
-    _, seen, began, pushes, said, *_ = learner.collect(64)
+    began, got = learner.collect(64)
     with torch.no_grad():
         for step in range(64):
-            logits, _, memory = learner.network(seen[step], memory, began[step])
-            again = logits.log_softmax(-1).gather(-1, pushes[step, :, None]).squeeze(-1)
-            torch.testing.assert_close(again, said[step])
+            logits, _, memory = learner.network(got.seen[step], memory, began[step])
+            again = logits.log_softmax(-1).gather(-1, got.actions[step, :, None]).squeeze(-1)
+            torch.testing.assert_close(again, got.log_probs[step])
