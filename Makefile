@@ -6,6 +6,8 @@ else
 BIN := .venv/bin
 endif
 
+PLAYWRIGHT := playwright==1.65.2  # brings no browser: tests use the machine's Chromium
+
 .PHONY: run lab test test-faults test-launch test-colab test-binder test-browser test-offline test-doctor test-floors test-grade test-worlds coverage lint export translations outputs study bench badges lock site test-site clean
 
 run: .venv/ready  ## execute every lesson at its real settings; pages and films in build/lessons/
@@ -31,7 +33,7 @@ test-binder: .venv/ready  ## the image that Binder would build, and every lesson
 	$(BIN)/python -m pytest tests/launch/test_binder.py -q
 
 test-browser: .venv/ready  ## lessons in JupyterLab, Notebook 7 and as pages, in Chromium; screenshots in build/browser/
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check playwright==1.65.2
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check $(PLAYWRIGHT)
 	$(BIN)/python -m pytest tests/launch/test_browser.py -q
 
 test-offline: .venv/ready  ## lessons on a machine without a network
@@ -81,7 +83,7 @@ site: .venv/ready  ## the course as a site of plain files, in build/site/; nothi
 	$(BIN)/python tools/website.py
 
 test-site: .venv/ready  ## that site from a disk, without a network, in Chromium; pictures of every page in build/site-pictures/
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check playwright==1.65.2 --editable '.[site]'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check $(PLAYWRIGHT) --editable '.[site]'
 	$(BIN)/python -m pytest tests/launch/test_site.py -q
 
 lock: requirements.txt  ## constraints.txt anew, from an environment that follows requirements.txt alone

@@ -1,7 +1,6 @@
 """Lesson 12's bugs: each is the lesson's code with one place changed, can be found by its line, trains without an error, and fails the test that would have caught it."""
 
 import inspect
-import json
 import warnings
 from importlib import import_module
 
@@ -11,7 +10,7 @@ import torch
 from cartpole_lessons.bugs import BUGS
 from cartpole_lessons.errors import InvalidInput
 from cartpole_lessons.lessons import ALGORITHMS
-from cartpole_lessons.study import RESULTS, read_results
+from cartpole_lessons.study import read_figures, read_results
 
 
 @pytest.fixture(params=BUGS)
@@ -62,7 +61,7 @@ def test_a_text_that_has_moved_is_named():
 
 
 def test_published_costs_are_of_these_bugs_and_stand_beside_the_sound_ones():
-    published = json.loads((RESULTS / "bugs.json").read_text(encoding="utf-8"))
+    published = read_figures("bugs")
     assert list(published["runs"]) == list(BUGS)
     results = read_results()
     for name, runs in published["runs"].items():

@@ -1,7 +1,5 @@
 """Signs of health: watching changes nothing, sound trainings are healthy, and bugs that no learning curve shows are seen."""
 
-import json
-
 import numpy as np
 import pytest
 
@@ -9,7 +7,7 @@ from cartpole_lessons.algorithms import actor_critic, dqn, gaussian_reinforce, p
 from cartpole_lessons.bugs import BUGS
 from cartpole_lessons.diagnostics import BIN, SIGNS, Diagnosis, diagnose, watched
 from cartpole_lessons.errors import InvalidInput
-from cartpole_lessons.study import RESULTS
+from cartpole_lessons.study import read_figures
 
 
 @pytest.mark.parametrize(
@@ -68,7 +66,7 @@ def test_what_cannot_be_judged_is_named(train, why):
 
 
 def test_published_signs_tell_sound_trainings_from_those_that_a_bug_keeps_from_learning():
-    unhealthy = json.loads((RESULTS / "diagnostics.json").read_text(encoding="utf-8"))["unhealthy"]
+    unhealthy = read_figures("diagnostics")["unhealthy"]
     sound = [count for row, counts in unhealthy.items() if row not in BUGS for count in counts]
     assert np.mean(np.array(sound) >= 2) <= 0.15
     for row in ("past_returns", "wrong_shape", "same_object", "endless_future", "last_step_dropped"):

@@ -12,7 +12,7 @@ from conftest import one_sentence
 from PIL import Image
 from test_statistics import a_run
 
-from cartpole_lessons.study import RESULTS, lesson_code, read_results, run_study, summarise, write_results
+from cartpole_lessons.study import RESULTS, lesson_code, read_figures, read_results, run_study, summarise, write_results
 
 ROOT = Path(__file__).resolve().parent.parent
 ARS = "augmented_random_search"
@@ -72,7 +72,7 @@ def test_the_courses_published_results_are_complete_and_small_and_those_of_its_c
 
 
 def test_the_published_comparison_is_that_of_the_courses_code():
-    pairs = json.loads((RESULTS / "against_stable_baselines3.json").read_text())["pairs"]
+    pairs = read_figures("against_stable_baselines3")["pairs"]
     assert {pair["lesson"]: pair["code"] for pair in pairs} == {pair["lesson"]: lesson_code(pair["lesson"]) for pair in pairs}
     assert {len(pair["runs"]) for pair in pairs} == {20}
 

@@ -1,7 +1,5 @@
 """Probes: what is right passes, what is wrong fails and says where to look, and learners that were not written here can be tried."""
 
-import json
-
 import gymnasium as gym
 import numpy as np
 import pytest
@@ -15,7 +13,7 @@ from cartpole_lessons.errors import InvalidInput
 from cartpole_lessons.evaluation import evaluate
 from cartpole_lessons.probes import ACTIONS, PROBES, judge, probe
 from cartpole_lessons.rollout import StepCollector
-from cartpole_lessons.study import RESULTS
+from cartpole_lessons.study import read_figures
 
 
 @pytest.fixture(params=PROBES)
@@ -196,7 +194,7 @@ NOT_FOUND = {"zero_grad", "not_detached", "same_object", "episode_epsilon", "mis
 
 @pytest.fixture
 def published():
-    return json.loads((RESULTS / "probes.json").read_text(encoding="utf-8"))
+    return read_figures("probes")
 
 
 def test_published_every_learner_passes_all_that_apply_on_all_seeds(published):

@@ -159,7 +159,8 @@ def builds_on(path: Path) -> list[str]:
 def path_rows() -> Iterator[tuple[str, str, str, int, str]]:
     """The path through the lessons: of each its title, its file, what happens in it, its minutes, and the numbers of those that it builds on."""
     for path in lesson_paths():
-        yield (title_and_summary(path)[0], path.name, title_and_summary(path)[1], minutes_of(path), ", ".join(builds_on(path)))
+        title, summary = title_and_summary(path)
+        yield title, path.name, summary, minutes_of(path), ", ".join(builds_on(path))
 
 
 def index_notebook() -> str:

@@ -38,10 +38,7 @@ def python_page() -> str:
 def algorithms_page() -> str:
     """What the lessons export, in their order."""
     names = [path.stem for path in (PACKAGE / "algorithms").glob("[a-z]*.py")]
-    number = {
-        name: re.search(r"notebooks/(\d\d_\w+)\.ipynb", (PACKAGE / "algorithms" / f"{name}.py").read_text(encoding="utf-8"))[1]
-        for name in names
-    }
+    number = {name: re.search(r"notebooks/(\d\d_\w+)\.ipynb", source_of(f"algorithms.{name}"))[1] for name in names}
     parts = [
         module_part(f"algorithms.{name}", f"From lesson [{number[name][:2]}](../notebooks/{number[name]}.ipynb).")
         for name in sorted(names, key=lambda name: (number[name], name))
@@ -55,22 +52,24 @@ def algorithms_page() -> str:
 def module_part(name: str, more: str = "") -> str:
     """A module: what it is for, and everything in it whose name does not begin with an underscore."""
     nodes = [*public_nodes(name)]
-    path = PACKAGE.joinpath(*name.split("."))
-    file = path / "__init__.py" if path.is_dir() else path.with_suffix(".py")
-    opening = prose(ast.get_docstring(ast.parse(file.read_text(encoding="utf-8"))) or "")
+    opening = prose(ast.get_docstring(ast.parse(source_of(name))) or "")
     members = [f"### {node.name}\n\n{described(node, lines)}" for node, lines in nodes]
     return "\n\n".join([f"## {name.removeprefix('algorithms.')}", f"`cartpole_lessons.{name}`", *filter(None, [more]), opening, *members])
 
 
+def source_of(name: str) -> str:
+    """The text of a module, of a package that of its `__init__`."""
+    path = PACKAGE.joinpath(*name.split("."))
+    return (path / "__init__.py" if path.is_dir() else path.with_suffix(".py")).read_text(encoding="utf-8")
+
+
 def public_nodes(name: str) -> Iterator[tuple[ast.ClassDef | ast.FunctionDef, list[str]]]:
     """Definitions with the lines of the file they stand in; a package's are those that its `__init__` holds, or takes from its modules."""
-    path = PACKAGE.joinpath(*name.split("."))
-    file = path / "__init__.py" if path.is_dir() else path.with_suffix(".py")
-    source = file.read_text(encoding="utf-8")
+    source = source_of(name)
     for node in ast.parse(source).body:
         if isinstance(node, ast.ClassDef | ast.FunctionDef) and not node.name.startswith("_"):
             yield node, source.splitlines()
-        elif isinstance(node, ast.ImportFrom) and path.is_dir() and (node.module or "").startswith(f"cartpole_lessons.{name}."):
+        elif isinstance(node, ast.ImportFrom) and (node.module or "").startswith(f"cartpole_lessons.{name}."):
             taken = {alias.name for alias in node.names}
             yield from (pair for pair in public_nodes(node.module.removeprefix("cartpole_lessons.")) if pair[0].name in taken)
 

@@ -7,6 +7,7 @@ import re
 import shutil
 import sys
 from collections.abc import Iterable
+from html import escape
 from importlib import import_module
 from pathlib import Path
 
@@ -168,14 +169,10 @@ def exercise(hints: list[str], path: Path) -> str:
         f'Answer it where it is checked: in <a href="{colab}">Colab</a>, in <a href="{binder}">Binder</a>, or with <code>make lab</code>.'
     )
     told = "".join(
-        f"<details><summary>Hint{f' {number}' if len(hints) > 1 else ''}</summary><p>{escaped(hint)}</p></details>"
+        f"<details><summary>Hint{f' {number}' if len(hints) > 1 else ''}</summary><p>{escape(hint).replace(chr(10), '<br>')}</p></details>"
         for number, hint in enumerate(hints, 1)
     )
     return f'<div class="exercise"><p>{where}</p>{told}</div>'
-
-
-def escaped(text: str) -> str:
-    return text.replace("&", "&amp;").replace("<", "&lt;").replace("\n", "<br>")
 
 
 # What is said elsewhere

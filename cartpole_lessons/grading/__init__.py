@@ -344,6 +344,11 @@ def _judge(exercise: Exercise | Prediction, answer: "_Value | _Function") -> tup
     return card.state, card.text.splitlines()[-1]
 
 
+def _is_attempt(sent: Any) -> bool:
+    """Neither nothing nor the dots that stand there at first."""
+    return sent is not None and sent != DOTS
+
+
 class _Value:
     """A value that a notebook handed in."""
 
@@ -351,7 +356,7 @@ class _Value:
 
     def __init__(self, sent: Any) -> None:
         self.sent = sent
-        self.is_attempt = sent is not None and sent != DOTS
+        self.is_attempt = _is_attempt(sent)
 
 
 class _Function:
@@ -378,7 +383,7 @@ class _Function:
                 case _:
                     self.trouble = box.trouble or ("error", "Its process ended while the function ran.")
             break
-        self.is_attempt = self.trouble is not None or not said or (said[0] is not None and said[0] != DOTS)
+        self.is_attempt = self.trouble is not None or not said or _is_attempt(said[0])
         self._said = iter(said)
 
     def __call__(self, *given: Any) -> Any:

@@ -18,15 +18,12 @@ from datetime import datetime
 
 import nbformat
 import pytest
-from scratch import ROOT, committed_lessons, need_program
+from chromium import PLAY, chromium  # first: it says so where Playwright is missing
+from playwright.sync_api import TimeoutError
+from scratch import ROOT, committed_lessons
 
 from cartpole_lessons.algorithms.hand_made import LinearPolicy
 from cartpole_lessons.widgets import ExploreCartPole, PlayCartPole
-
-try:
-    from playwright.sync_api import TimeoutError, sync_playwright
-except ImportError:
-    raise SystemExit("Playwright is not installed: run `make test-browser`, or `pip install playwright`.") from None
 
 PICTURES = ROOT / "build" / "browser"
 LESSONS = [name.removesuffix(".ipynb") for name in committed_lessons()]
@@ -34,11 +31,7 @@ LESSONS = [name.removesuffix(".ipynb") for name in committed_lessons()]
 IN_FRONT_ENDS = [("lab", lesson) for lesson in LESSONS]
 IN_FRONT_ENDS += [("notebook", lesson) for lesson in ("00_meet_cartpole", "02_policy_gradient", "08_continuous_cartpole")]
 FLAGS = [
-    "--no-sandbox",
-    "--disable-gpu",
     "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
     "--disable-component-update",
     "--disable-sync",
     "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1",
@@ -62,26 +55,12 @@ SEEN = """() => {
     clearInterval(window.watching);
     return Object.values(window.seen).map(({pictures, together, widths}) => ({pictures: pictures.length, together, widths}));
 }"""
-# Plays a film from its start and waits for its clock to move.
-PLAY = """async video => {
-    await video.play();
-    const started = video.currentTime;
-    for (let waited = 0; waited < 100 && video.currentTime === started; waited++) await new Promise(done => setTimeout(done, 100));
-    const advanced = video.currentTime - started;
-    video.pause();
-    return {advanced, width: video.videoWidth, height: video.videoHeight, error: video.error && video.error.message,
-            shown: video.getBoundingClientRect().width, label: video.ariaLabel};
-}"""
 
 
 @pytest.fixture(scope="module")
 def browser():
-    chromium = need_program("chromium", "chromium", "chromium-browser", "google-chrome")
-    PICTURES.mkdir(parents=True, exist_ok=True)
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=chromium, headless=True, args=FLAGS)
+    with chromium(PICTURES, *FLAGS) as browser:
         yield browser
-        browser.close()
 
 
 @pytest.fixture

@@ -11,12 +11,8 @@ from urllib.parse import unquote, urlparse
 
 import nbformat
 import pytest
-from scratch import ROOT, need_program
-
-try:
-    from playwright.sync_api import sync_playwright
-except ImportError:
-    raise SystemExit("Playwright is not installed: run `make test-site`, or `pip install playwright`.") from None
+from chromium import PLAY, chromium
+from scratch import ROOT
 
 SITE, PICTURES = ROOT / "build" / "site", ROOT / "build" / "site-pictures"
 #: A processor's, so that what else a machine does has no say in it.
@@ -25,7 +21,6 @@ MEGABYTES = 30
 FIRST_PAINT = 1500  # milliseconds
 #: A browser cannot draw a longer picture.
 TALLEST = 12_000
-FLAGS = ["--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking", "--host-resolver-rules=MAP * ~NOTFOUND"]
 #: What somebody may look for, and a page that has to be among the answers.
 PROBES = {
     "bootstrapping": "04_actor_critic",
@@ -67,14 +62,6 @@ LOOK = """() => {
     if (document.querySelectorAll('h1').length < 1) found.push('no title');
     return found;
 }"""
-PLAY = """async film => {
-    await film.play();
-    const started = film.currentTime;
-    for (let waited = 0; waited < 100 && film.currentTime === started; waited++) await new Promise(done => setTimeout(done, 50));
-    const moved = film.currentTime > started;
-    film.pause();
-    return moved && film.videoWidth > 0 && film.getBoundingClientRect().width > 100;
-}"""
 
 
 @pytest.fixture(scope="module")
@@ -95,12 +82,8 @@ def pages(site):
 
 @pytest.fixture(scope="module")
 def browser():
-    chromium = need_program("chromium", "chromium", "chromium-browser", "google-chrome")
-    PICTURES.mkdir(parents=True, exist_ok=True)
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=chromium, headless=True, args=FLAGS)
+    with chromium(PICTURES, "--host-resolver-rules=MAP * ~NOTFOUND") as browser:
         yield browser
-        browser.close()
 
 
 class Visit:
@@ -222,7 +205,8 @@ def test_films_are_there_and_play(visit, pages):
         if count:
             page = visit.open(path)
             found = page.locator("video")
-            films[name] = [found.nth(number).evaluate(PLAY) for number in range(count)]
+            played = [found.nth(number).evaluate(PLAY) for number in range(count)]
+            films[name] = [film["advanced"] > 0 and film["width"] > 0 and film["shown"] > 100 for film in played]
     assert sum(map(len, films.values())) > 20
     assert {name: played for name, played in films.items() if not all(played)} == {}
 

@@ -1,0 +1,33 @@
+"""A real browser, for the tests that look at pages."""
+
+import contextlib
+
+from scratch import need_program
+
+try:
+    from playwright.sync_api import sync_playwright
+except ImportError:
+    raise SystemExit("Playwright is not installed: run `make test-browser` or `make test-site`, or `pip install playwright`.") from None
+
+FLAGS = ["--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking"]
+# Plays a film from its start and waits for its clock to move.
+PLAY = """async video => {
+    await video.play();
+    const started = video.currentTime;
+    for (let waited = 0; waited < 100 && video.currentTime === started; waited++) await new Promise(done => setTimeout(done, 100));
+    const advanced = video.currentTime - started;
+    video.pause();
+    return {advanced, width: video.videoWidth, height: video.videoHeight, error: video.error && video.error.message,
+            shown: video.getBoundingClientRect().width, label: video.ariaLabel};
+}"""
+
+
+@contextlib.contextmanager
+def chromium(pictures, *flags):
+    """`with chromium(PICTURES, ...) as browser:` Chromium with `FLAGS` and these, and a folder for what it is shown."""
+    program = need_program("chromium", "chromium", "chromium-browser", "google-chrome")
+    pictures.mkdir(parents=True, exist_ok=True)
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=program, headless=True, args=[*FLAGS, *flags])
+        yield browser
+        browser.close()
