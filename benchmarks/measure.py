@@ -12,6 +12,7 @@ is counted; one that was not solved, or failed, counts as longer than all that w
 """
 
 import argparse
+import math
 import subprocess
 import sys
 import tempfile
@@ -44,6 +45,9 @@ SEEDS = range(1_000, 1_100)
 #: What depends on the code alone.
 COMPARED = ("status", "solved", "perfect", "mean_return", *FIGURES, "evaluations")
 
+#: An angle in turns, as a share of one in radians.
+IN_TURNS = 1 / (2 * math.pi)
+
 #: Row of the table -> (exported module, keywords of its `train`). A row that has the name of its module is the lesson's own.
 ROWS = {
     "hand_made": ("hand_made", {}),
@@ -69,6 +73,25 @@ ROWS = {
     "dqn-slow_target": ("dqn", {"target_rate": 0.01, "max_steps": 30_000}),
     "dqn-start_at_0": ("dqn", {"start_value": 0.0, "max_steps": 30_000}),
     "dqn-small_memory": ("dqn", {"capacity": 500, "max_steps": 30_000}),
+    "policy_gradient-one_episode": ("policy_gradient", {"episodes_per_update": 1, "learning_rate": 0.01, "max_steps": 25_000}),
+    "policy_gradient-angle_as_it_comes": ("policy_gradient", {"angle_scale": 1.0, "max_steps": 15_000}),
+    "gaussian_reinforce-network": ("gaussian_reinforce", {"hidden": 64, "learning_rate": 0.01, "max_steps": 15_000}),
+    "gaussian_reinforce-30_epochs": ("gaussian_reinforce", {"epochs": 30, "max_steps": 10_000}),
+    **{
+        f"augmented_random_search-{method}_{size}": (
+            "augmented_random_search",
+            {"method": method, "step_size": size, "max_steps": 10_000},
+        )
+        for method, sizes in (("basic", (0.0001, 0.001, 0.1)), ("augmented", (0.05, 5.0)))
+        for size in sizes
+    },
+    **{
+        f"augmented_random_search-turns_{name}": (
+            "augmented_random_search",
+            {"angle_scale": IN_TURNS, "normalise_observations": name == "V2", "max_steps": 10_000},
+        )
+        for name in ("V1", "V2")
+    },
     # Trained on after they are perfect: does what was learned stay?
     "better_dqn-stability": ("better_dqn", {"max_steps": 100_000, "stop_when_perfect": False}),
     "dqn-stability": ("dqn", {"max_steps": 100_000, "stop_when_perfect": False}),

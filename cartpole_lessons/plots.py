@@ -83,6 +83,26 @@ def plot_learning_curves(curves: Sequence[Curve], *, ax: "Axes | None" = None, l
     return ax
 
 
+def plot_arrivals(arrivals: Mapping[str, Sequence[float]], limit: float, *, ax: "Axes | None" = None) -> "Axes":
+    """When each of many trainings was solved: a row for each name, a dot for each training, a bar at the median.
+
+    arrivals: {name: environment steps until solved, infinite where a training was not};
+    limit: where the axis ends. Whatever came later is a cross there.
+    """
+    from matplotlib import rcParams
+
+    ax = ax or _current_axes()
+    for row, steps in enumerate(arrivals.values()):
+        within = np.array([step if step <= limit else np.inf for step in steps])
+        late = np.isinf(within)
+        ax.plot(within[~late], np.full((~late).sum(), row), "o", color=f"C{row}", alpha=0.5, clip_on=False)
+        ax.plot(np.full(late.sum(), limit), np.full(late.sum(), row), "x", color=f"C{row}", alpha=0.5, clip_on=False)
+        ax.plot(np.median(within), row, "|", color=rcParams["text.color"], markersize=16)
+    ax.set_yticks(range(len(arrivals)), [f"{name}: {sum(np.asarray(steps) <= limit)}/{len(steps)}" for name, steps in arrivals.items()])
+    ax.set(xlabel="environment steps (bar: median)", xlim=(0, limit), ylim=(len(arrivals) - 0.5, -0.5))
+    return ax
+
+
 def draw_fields(fields: Mapping[str, Sequence[Any]], *, ax: "Axes | None" = None, framed: str = "") -> "Axes":
     """The fields of a batch side by side, every number in a cell of its own, and under each field the shape that it has.
 

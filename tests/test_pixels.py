@@ -112,6 +112,20 @@ def test_without_a_memory_every_step_is_the_first():
     assert not MemoryLearner(seed=0, num_envs=4).glance(glance)[1].any()
 
 
+def test_a_training_that_goes_nowhere_begins_anew_and_its_steps_go_on_counting():
+    learner = MemoryLearner(seed=0, num_envs=4)
+    learner.patience = 300
+    learner.learn()
+    first = learner.network
+    learner.learn()
+    assert (learner.network is first, learner.env_steps > 300) == (True, True)
+    learner.learn()
+    assert learner.network is not first
+    assert learner.began_at > 300
+    assert learner.env_steps > learner.began_at
+    assert learner.optimizer.param_groups[0]["lr"] == 0.005  # the pace is that of a beginning
+
+
 def test_its_first_ratios_are_one_so_that_the_memory_is_taken_up_where_it_was():
     """What the network says of the stretch that was collected is what it said while collecting."""
     learner = MemoryLearner(seed=0)

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 
 from cartpole_lessons.display import STYLE_FILE
-from cartpole_lessons.plots import Curve, course_style, moving_average, plot_durations, plot_learning_curves
+from cartpole_lessons.plots import Curve, course_style, moving_average, plot_arrivals, plot_durations, plot_learning_curves
 
 DURATIONS = list(np.random.default_rng(0).integers(1, 501, 250))
 
@@ -50,6 +50,17 @@ def test_learning_curves_are_one_line_per_seed_that_ends_in_a_dot_or_a_cross_and
     assert axes.get_xlabel() == "environment steps"
     assert "return" in axes.get_ylabel()
     assert [text.get_text() for text in axes.get_legend().get_texts()] == ["three seeds"]
+
+
+def test_arrivals_are_a_dot_for_each_training_or_a_cross_at_the_end_and_a_bar_at_the_median():
+    axes = plot_arrivals({"soon": [100, 300, 200], "late": [400, np.inf, 1_500]}, limit=1_000)
+    dots, crosses, bar = axes.lines[:3]
+    assert (list(dots.get_xdata()), list(crosses.get_xdata()), list(bar.get_xdata())) == ([100, 300, 200], [], [200])
+    dots, crosses, bar = axes.lines[3:]
+    assert (list(dots.get_xdata()), list(crosses.get_xdata()), list(bar.get_xdata())) == ([400], [1_000, 1_000], [np.inf])
+    assert (dots.get_marker(), crosses.get_marker()) == ("o", "x")
+    assert [label.get_text() for label in axes.get_yticklabels()] == ["soon: 3/3", "late: 1/3"]
+    assert axes.get_xlim() == (0, 1_000)
 
 
 def test_plots_are_drawn_where_they_are_told_and_what_was_never_evaluated_spoils_none():

@@ -3,7 +3,16 @@
 import numpy as np
 import pytest
 
-from cartpole_lessons.study import HEADINGS, median_interval, ranges, readable, summarise, wilson_interval, worst_of_last
+from cartpole_lessons.study import (
+    HEADINGS,
+    median_interval,
+    ranges,
+    readable,
+    steps_until_solved,
+    summarise,
+    wilson_interval,
+    worst_of_last,
+)
 
 
 def a_run(**differences):
@@ -77,6 +86,13 @@ def test_runs_that_were_not_solved_count_as_longer_than_any_that_was():
     assert half["env_steps"]["median"] == np.inf
     assert readable(half)["env_steps"] == "not reached (1,000-not reached)"
     assert readable(summarise([crashed])["row"])["seconds"] == "not reached"
+
+
+def test_steps_until_solved_are_infinite_without_a_solution_or_beyond_the_limit():
+    crashed = a_run(status="failed", solved=False, perfect=False, env_steps=None, seconds=None, mean_return=None, evaluations=[])
+    runs = [a_run(env_steps=1_000), a_run(env_steps=3_000), a_run(env_steps=10, solved=False, perfect=False), crashed]
+    assert steps_until_solved(runs) == [1_000, 3_000, np.inf, np.inf]
+    assert steps_until_solved(runs, limit=1_000) == [1_000, np.inf, np.inf, np.inf]
 
 
 def test_rows_keep_their_order_and_their_runs_apart():

@@ -45,13 +45,19 @@ class MemoryLearner(Learner):
     """PPO through time, on positions and angles. remembers: False wipes the memory before each step."""
 
     eye_kind = Glance
+    patience = 50_000  # environment steps after which it begins anew, with other weights
 
     def __init__(self, seed: int = 0, num_envs: int = 16, remembers: bool = True) -> None:
         super().__init__(seed, num_envs)
         self.remembers = remembers
+        self.begin()
+
+    def begin(self) -> None:
+        """Take fresh weights and an empty memory. The steps until now go on counting."""
+        self.began_at = self.env_steps
         self.network = MemoryNetwork()
         self.optimizer = torch.optim.Adam(self.network.parameters(), lr=0.005, eps=1e-5)
-        self.memory = torch.zeros(num_envs, 32)
+        self.memory = torch.zeros(self.envs.num_envs, 32)
 
     def glance(self, eye: Glance) -> tuple[torch.Tensor, torch.Tensor]:
         """What the network is shown (n, 2), and whose memory is wiped, bool (n,)."""
@@ -60,7 +66,9 @@ class MemoryLearner(Learner):
 
     def learn(self) -> None:
         """Collect 64 steps of each environment, and improve."""
-        share_left = max(0.05, 1 - self.env_steps / 100_000)
+        if self.env_steps - self.began_at > self.patience:
+            self.begin()
+        share_left = max(0.05, 1 - (self.env_steps - self.began_at) / 100_000)
         self.optimizer.param_groups[0]["lr"] = 0.005 * share_left
         memory = self.memory  # as it is at the beginning
         self.improve(memory, *self.collect(64))

@@ -18,6 +18,7 @@ from cartpole_lessons.study.statistics import (
     median_interval,
     ranges,
     readable,
+    steps_until_solved,
     summarise,
     trains_on,
     wilson_interval,
@@ -26,6 +27,6 @@ from cartpole_lessons.study.statistics import (
 
 __all__ = [
     "HEADINGS", "RESULTS", "Study", "StudyError", "by_row", "is_ablation", "lesson_code", "machine", "median_interval", "nameless", "ranges", "read_figures",
-    "read_results", "read_study", "readable", "run_study", "summarise", "trains_on", "wilson_interval", "worst_of_last",
+    "read_results", "read_study", "readable", "run_study", "steps_until_solved", "summarise", "trains_on", "wilson_interval", "worst_of_last",
     "write_figures", "write_results",
 ]  # fmt: skip

@@ -84,6 +84,11 @@ def summarise(runs: Iterable[Run]) -> dict[str, dict[str, Any]]:
     return {row: _summary(group) for row, group in by_row(runs).items()}
 
 
+def steps_until_solved(runs: Iterable[Run], limit: float = math.inf) -> list[float]:
+    """Environment steps until each of these runs was solved; infinite where it was not, or not within `limit`."""
+    return [run["env_steps"] if run["solved"] and run["env_steps"] <= limit else math.inf for run in runs]
+
+
 def wilson_interval(successes: int, of: int) -> tuple[float, float]:
     """95 % interval of a share, from `successes` of `of` runs. Source: Wilson (1927)."""
     z, share = NormalDist().inv_cdf((1 + CONFIDENCE) / 2), successes / of
