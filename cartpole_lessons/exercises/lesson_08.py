@@ -1,5 +1,7 @@
 """Lesson 08, Continuous CartPole."""
 
+import numpy as np
+
 from cartpole_lessons.exercises import Exercise
 
 
@@ -34,4 +36,44 @@ semi_implicit = Exercise(
         "New velocity first; then position + tau * (new velocity).",
     ],
     shows="One line further up or down, and a swinging pole no longer gains energy. Gymnasium has it as kinematics_integrator.",
+)
+
+
+def _with_friction(force, velocity, friction):
+    """force [N], velocity [m/s]: (n,); friction [N s/m] -> (n,), all that pushes the cart [N]."""
+    return force - friction * velocity
+
+
+with_friction = Exercise(
+    "08.with_friction",
+    _with_friction,
+    inputs=[
+        (np.array([10.0, 10.0, -10.0, 0.0]), np.array([2.0, -2.0, 0.5, 1.0]), 0.5),
+        (np.array([5.0, -5.0]), np.array([0.0, -1.5]), 2.0),
+        (np.array([1.0]), np.array([3.0]), 0.0),
+    ],
+    mistakes={
+        "The sign is the other way round: this friction drives the cart on, and its energy grows.": (
+            lambda force, velocity, friction: force + friction * velocity
+        ),
+        "It always points to the left. Friction points against the motion, whichever way that goes.": (
+            lambda force, velocity, friction: force - friction * np.abs(velocity)
+        ),
+        "This friction is equally strong at any speed. The one that was asked for grows with the velocity.": (
+            lambda force, velocity, friction: force - friction * np.sign(velocity)
+        ),
+        "The push is gone: friction is added to it, and does not replace it.": lambda force, velocity, friction: -friction * velocity,
+        "Friction weakens your push here. It acts on the cart, also where nobody pushes.": (
+            lambda force, velocity, friction: force * (1 - friction)
+        ),
+        "That grows with the square of the velocity, as the air's resistance does.": (
+            lambda force, velocity, friction: force - friction * velocity * np.abs(velocity)
+        ),
+    },
+    hints=[
+        "A push of 10 N, 2 m/s to the right, friction 0.5 N s/m: 9 N are left. At 2 m/s to the left they become 11 N.",
+        "Force times velocity is power. That of friction is never positive.",
+        "friction * velocity has the right size. Which sign?",
+    ],
+    shows="The power of friction, its force times the velocity, is never above zero. So the energy is its test: with friction and without a push it may only fall.",
 )

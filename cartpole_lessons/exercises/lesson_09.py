@@ -2,7 +2,7 @@
 
 import torch
 
-from cartpole_lessons.exercises import Exercise
+from cartpole_lessons.exercises import Exercise, Prediction
 
 
 def _score_of_mean(actions, means, deviations):
@@ -41,4 +41,16 @@ score_of_mean = Exercise(
         "The derivative of -(a - m)**2 / (2 * s**2) with respect to m.",
     ],
     shows="The smaller the deviation, the larger the score: a policy that is sure of itself takes violent steps. That is why the lesson keeps the deviation above a bound.",
+)
+
+
+cut_off = Prediction(
+    "09.cut_off",
+    42.1,
+    within=0.05,
+    hints=[
+        "The bound is 0.1 above the mean. How many deviations is that?",
+        "A share of 1 - Phi(0.2) of a normal distribution lies more than 0.2 deviations above its mean.",
+    ],
+    shows="All of them would be scored as 1.0, which is not what the policy drew: so the lesson scores what was drawn, and cuts on the way to the environment.",
 )

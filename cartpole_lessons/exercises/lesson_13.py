@@ -37,3 +37,45 @@ clip_each = Exercise(
     ],
     shows="torch.nn.utils.clip_grad_norm_ takes all weights of a stack together, so that seeds would leak into each other.",
 )
+
+
+def _normalise_each(advantages):
+    """advantages: (seeds, steps) -> the same, every seed's with mean 0 and deviation 1 of its own."""
+    mean, deviation = advantages.mean(1, keepdim=True), advantages.std(1, keepdim=True)
+    return (advantages - mean) / deviation
+
+
+normalise_each = Exercise(
+    "13.normalise_each",
+    _normalise_each,
+    inputs=[
+        (torch.tensor([[1.0, 2.0, 6.0], [10.0, 20.0, 60.0]]),),
+        (torch.tensor([[0.0, 4.0], [100.0, 50.0], [-1.0, 1.0]]),),
+        (torch.tensor([[3.0, 1.0, 2.0, 2.0], [0.0, 1.0, 5.0, 0.5]]),),
+    ],
+    mistakes={
+        "Mean and deviation are those of all seeds together: what one seed learns depends on who else is there.": (
+            lambda advantages: (advantages - advantages.mean()) / advantages.std()
+        ),
+        "The wrong axis: each step is compared with the same step of the other seeds.": (
+            lambda advantages: (advantages - advantages.mean(0)) / advantages.std(0)
+        ),
+        "Each seed has its own mean here, but they share the deviation.": (
+            lambda advantages: (advantages - advantages.mean(1, keepdim=True)) / advantages.std()
+        ),
+        "Each seed has its own deviation here, but they share the mean.": (
+            lambda advantages: (advantages - advantages.mean()) / advantages.std(1, keepdim=True)
+        ),
+        "That is centred, and not scaled.": lambda advantages: advantages - advantages.mean(1, keepdim=True),
+        "Divided by the variance. Its root, the deviation, has the unit of the advantages.": (
+            lambda advantages: (advantages - advantages.mean(1, keepdim=True)) / advantages.var(1, keepdim=True)
+        ),
+        "The mean is still in there: subtract it.": lambda advantages: advantages / advantages.std(1, keepdim=True),
+    },
+    hints=[
+        "The rows [1, 2, 6] and [10, 20, 60] become the same row.",
+        "Steps are axis 1. A mean over them leaves one number for each seed.",
+        "keepdim=True leaves the shape (seeds, 1), which broadcasts over the steps.",
+    ],
+    shows="This is one of the four places where a seed can leak into another, and nothing would complain.",
+)

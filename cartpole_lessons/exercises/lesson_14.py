@@ -39,3 +39,43 @@ better_plan = Exercise(
     ],
     shows="Draw plans around that mean, judge them by the model, and do it again: that is the cross-entropy method.",
 )
+
+
+def _doubt(predictions):
+    """predictions: (members, n, 4) -> (n,), how far the members are apart: their deviation, averaged over the four numbers."""
+    return predictions.std(0, correction=0).mean(1)
+
+
+_PREDICTIONS = torch.tensor([[[0.0, 1.0, 2.0, 3.0], [1.0, 1.0, 1.0, 1.0]], [[2.0, 1.0, 0.0, 3.0], [1.0, 5.0, 1.0, 1.0]]])
+
+doubt = Exercise(
+    "14.doubt",
+    _doubt,
+    inputs=[
+        (_PREDICTIONS,),
+        (torch.cat([_PREDICTIONS, torch.zeros(1, 2, 4)]),),
+        (torch.tensor([[[0.1, 0.2, 0.3, 0.4]], [[0.1, 0.6, 0.3, 0.8]], [[0.4, 0.2, 0.0, 0.4]]]),),
+    ],
+    mistakes={
+        "That is the deviation between states, and not between the members (axis 0).": (
+            lambda predictions: predictions.std(1, correction=0).mean(-1)
+        ),
+        "One number is left. There should be one for each state: somewhere the members agree, elsewhere they do not.": (
+            lambda predictions: predictions.std(0, correction=0).mean()
+        ),
+        "That is the variance: take its root before the average.": lambda predictions: predictions.var(0, correction=0).mean(-1),
+        "Divided by members - 1. The exercise asks for a division by their number, as NumPy's std does it (correction=0).": (
+            lambda predictions: predictions.std(0).mean(-1)
+        ),
+        "That is how different the four numbers of a state are from each other. Doubt is between the members.": (
+            lambda predictions: predictions.std(-1, correction=0).mean(0)
+        ),
+        "That is what the members believe on average. How far are they apart?": lambda predictions: predictions.mean(0).mean(-1),
+    },
+    hints=[
+        "Two members, one state: [0, 1, 2, 3] and [2, 1, 0, 3]. Deviations 1, 0, 1, 0, so the doubt is 0.5.",
+        "Members are axis 0: there the deviation belongs. The four numbers are the last axis.",
+        "predictions.std(0, correction=0) has shape (n, 4).",
+    ],
+    shows="No truth was needed for it: where nobody has been, members that began differently stay different.",
+)

@@ -1,6 +1,7 @@
 """Lesson 15, Teach it."""
 
 import torch
+from torch.nn.functional import logsigmoid
 
 from cartpole_lessons.exercises import Exercise
 
@@ -35,4 +36,46 @@ prefers_first = Exercise(
         "torch.sigmoid(first.sum() - second.sum())",
     ],
     shows="Fit rewards so that the answers that you got are likely under this formula, and you have a reward model.",
+)
+
+
+def _loss(differences, answers):
+    """differences: (pairs,), reward of the first clip minus that of the second; answers: 1 where the first is better, else 0."""
+    return -(answers * logsigmoid(differences) + (1 - answers) * logsigmoid(-differences)).mean()
+
+
+loss = Exercise(
+    "15.loss",
+    _loss,
+    inputs=[
+        (torch.tensor([2.0, -1.0, 0.5]), torch.tensor([1.0, 0.0, 0.0])),
+        (torch.tensor([0.0]), torch.tensor([1.0])),
+        (torch.tensor([-3.0, 4.0]), torch.tensor([1.0, 1.0])),
+    ],
+    mistakes={
+        "The answers are the other way round: 1 means that the first clip is better.": (
+            lambda differences, answers: -((1 - answers) * logsigmoid(differences) + answers * logsigmoid(-differences)).mean()
+        ),
+        "The sign: a loss is small where the answers are likely.": lambda differences, answers: (
+            answers * logsigmoid(differences) + (1 - answers) * logsigmoid(-differences)
+        ).mean(),
+        "The sum grows with the number of pairs. Take the mean.": lambda differences, answers: (
+            -(answers * logsigmoid(differences) + (1 - answers) * logsigmoid(-differences)).sum()
+        ),
+        "The pairs in which the second clip won say as much as the others, and they are left out here.": (
+            lambda differences, answers: -(answers * logsigmoid(differences)).mean()
+        ),
+        "That is one minus the mean probability of the answers. Their likelihood is a product, so take logarithms first.": (
+            lambda differences, answers: (answers * (-differences).sigmoid() + (1 - answers) * differences.sigmoid()).mean()
+        ),
+        "That is the squared error of the probabilities. Cross-entropy takes their logarithms.": (
+            lambda differences, answers: (differences.sigmoid() - answers).square().mean()
+        ),
+    },
+    hints=[
+        "A difference of 0 says one half, so either answer costs ln 2 = 0.693.",
+        "The probability that the first wins is sigmoid(difference), and that of the second sigmoid(-difference).",
+        "Minus the mean of the logarithm of the probability of what was answered.",
+    ],
+    shows="It is binary cross-entropy with logits. A reward model is a classifier that is never told a reward.",
 )
