@@ -15,7 +15,7 @@ import torch
 from cartpole_lessons.algorithms import better_dqn, dqn, hand_made, policy_gradient, reinforce
 from cartpole_lessons.environment import make_env
 from cartpole_lessons.errors import InvalidInput
-from cartpole_lessons.widgets import ExploreCartPole, PlayCartPole, network_of
+from cartpole_lessons.widgets import ExploreCartPole, PlayCartPole, TuneCartPole, network_of
 
 MODULE = files("cartpole_lessons.widgets").joinpath("cartpole.js")
 with_node = pytest.mark.skipif(shutil.which("node") is None, reason="node is not installed")
@@ -165,3 +165,34 @@ def test_other_worlds_obey_gymnasiums_physics_too():
         const states = given.pushes.map((push) => state = game.step(state, push * 4, { mass: 0.3, half: 1.2 }));
         console.log(JSON.stringify(states));"""
     np.testing.assert_allclose(node(script, {"start": start, "pushes": [-1, 1, 1, -1, 1]}), states, rtol=1e-12)
+
+
+@with_node
+def test_what_a_rule_reaches_is_what_lesson_01_computes():
+    A, B = hand_made.linearised_dynamics()
+    rules = [(0, 0, 0, 0), (0, 0, 100, 0), (0, 0, 100, 50), (5, 10, 100, 50), (-5, -10, 100, 50), (0.9, 2.1, 30.6, 7.8), (0, 0, -50, 0)]
+    radii = [np.abs(np.linalg.eigvals(A + np.outer(B, gains))).max() for gains in rules]
+    np.testing.assert_allclose(node("console.log(JSON.stringify(given.map(game.growth)))", rules), radii, atol=1e-3)
+
+    env = gym.make("CartPole-v1").unwrapped
+    env.reset(seed=0)
+    start, lasts = (0.05, 0.0, 0.03, 0.0), []
+    for gains in rules:
+        state, steps = np.array(start), 0
+        while steps < 300 and abs(state[0]) <= env.x_threshold and abs(state[2]) <= env.theta_threshold_radians:
+            env.state, env.force_mag = state, np.clip(np.dot(gains, state), -10, 10)
+            env.steps_beyond_terminated = None
+            env.step(1)
+            state, steps = np.array(env.state), steps + 1
+        lasts.append(steps)
+    assert (
+        node("console.log(JSON.stringify(given.rules.map((gains) => game.stands(gains, given.start))))", {"rules": rules, "start": start})
+        == lasts
+    )
+    assert {min(lasts), max(lasts)} == {lasts[6], 300}
+
+
+@pytest.mark.parametrize("gains", [(1, 2, 3), "abcd", (1, 2, 3, float("nan")), None, (1, 2, 3, "x")])
+def test_a_rule_has_four_gains(gains):
+    with pytest.raises(InvalidInput, match="four gains"):
+        TuneCartPole(gains)

@@ -3,6 +3,7 @@
 PlayCartPole()                           # arrow keys or the two buttons
 PlayCartPole(opponent=result.policy)     # you above, the agent below, from the same start
 ExploreCartPole(result.policy)           # where it pushes, as a map to click on
+TuneCartPole((5, 10, 100, 50))           # a linear rule, its gains to turn
 
 game = PlayCartPole(); game              # play a few episodes, and then:
 game.episodes().lengths                  # what agents produce, from your own hands
@@ -11,7 +12,7 @@ game.episodes().lengths                  # what agents produce, from your own ha
 import html
 import json
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from importlib.resources import files
 from importlib.util import find_spec
 from typing import Any
@@ -125,6 +126,24 @@ class ExploreCartPole(_Page):
 
     def __init__(self, policy: nn.Module, *, name: str = "the agent") -> None:
         self.options = {"policy": network_of(policy), "name": _short(name)}
+
+
+class TuneCartPole(_Page):
+    """The four gains of a linear rule as sliders, on the continuous CartPole: how long the pole stands, and which starts are saved.
+
+    gains: to begin with, (4,) [N/m, N s/m, N/rad, N s/rad], as in lesson 01. `InvalidInput` for anything but four numbers.
+    """
+
+    _call, _title, _height = "tune", "A rule to tune", 640
+
+    def __init__(self, gains: Sequence[float] = (0, 0, 100, 0)) -> None:
+        try:
+            numbers = np.asarray(gains, dtype=float)
+        except (TypeError, ValueError):
+            numbers = np.empty(0)
+        if numbers.shape != (4,) or not np.isfinite(numbers).all():
+            raise InvalidInput("A rule has four gains: for position, velocity, angle and angular velocity.")
+        self.options = {"gains": numbers.tolist()}
 
 
 def _listen(game: str, hear: Callable[[dict[str, Any]], None]) -> Any:

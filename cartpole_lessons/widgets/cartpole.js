@@ -85,7 +85,7 @@ const STYLE = `
   button:focus-visible, input:focus-visible { outline: 3px solid var(--cart); } .keys button { font-size: 1.4em; } button:active, button.on { background: var(--cart); color: var(--paper); }
   .more { display: flex; flex-wrap: wrap; gap: 8px 1em; align-items: center; margin-top: 8px; } .words { min-height: 1.4em; }
   label { display: flex; gap: 0.5em; align-items: center; font-size: 0.9em; }
-  .both { display: flex; flex-wrap: wrap; gap: 12px; } .both > div { flex: 1 1 260px; } .map { height: 260px; cursor: crosshair; } .map:focus-visible { outline: 3px solid var(--cart); }`;
+  .both { display: flex; flex-wrap: wrap; gap: 12px; } .both > div { flex: 1 1 260px; } .map { height: 260px; cursor: crosshair; } .map:focus-visible { outline: 3px solid var(--cart); } .gains { touch-action: none; }`;
 
 const BODY = `<main tabindex="0" aria-label="CartPole: balance the pole with the left and right arrow keys" data-lm-suppress-shortcuts="true">
   <div class="top"><span class="score" aria-live="off">0.0 s</span><span class="best"></span></div>
@@ -276,4 +276,95 @@ function explore(root, { policy, name = "the agent" }) {
   show();
 }
 
-if (typeof module !== "undefined") module.exports = { step, fallen, observed, outputs, pushOf };
+const GAINS = [["x", "Position [N/m]", 20, 0.5], ["v", "Velocity [N s/m]", 20, 0.5], ["theta", "Angle [N/rad]", 200, 2], ["turn", "Angular velocity [N s/rad]", 80, 1]];
+const TUNING = `<main data-lm-suppress-shortcuts="true">
+  <div class="words" role="status"></div>
+  <div class="both"><div><canvas class="map gains" role="img" aria-label="how long the pole stands, over the two gains for the pole: the sliders below set them"></canvas><div class="name">its gains: across for the angle, upwards for the angular velocity; the more colour, the longer it stands</div></div>
+  <div><canvas class="map starts" role="img"></canvas><div class="name">its starts: across the angle, upwards how fast it turns; the coloured ones are saved</div></div></div>
+  <canvas class="cart" role="img" aria-label="the cart"></canvas>
+  <div class="more">${GAINS.map(([name, text, most, step]) => `<label>${text} <input class="${name}" type="range" min="${-most}" max="${most}" step="${step}"><output></output></label>`).join("")}
+  <button class="drop">Start again</button></div></main>`;
+
+/** What a step multiplies small disturbances by in the long run, under these gains: the spectral radius of the physics near the upright. */
+function growth(gains) {
+  const tiny = 1e-6, unit = (j) => [0, 1, 2, 3].map((i) => (i === j ? tiny : 0));
+  const columns = [0, 1, 2, 3].map((j) => step(unit(j), 0)), pushed = step([0, 0, 0, 0], tiny);
+  let matrix = [0, 1, 2, 3].map((i) => [0, 1, 2, 3].map((j) => (columns[j][i] + pushed[i] * gains[j]) / tiny)), log = 0;
+  for (let doubling = 0; doubling < 14; doubling++) {  // the matrix to the power of 16,384, its size kept apart
+    matrix = matrix.map((row) => [0, 1, 2, 3].map((j) => row.reduce((sum, value, k) => sum + value * matrix[k][j], 0)));
+    const size = Math.max(...matrix.flat().map(Math.abs));
+    if (!size) return 0;
+    log = 2 * log + Math.log(size); matrix = matrix.map((row) => row.map((value) => value / size));
+  }
+  return Math.exp(log / 2 ** 14);
+}
+
+/** The push of a linear rule, -1 to 1. */
+const linearPush = (gains, state) => Math.max(-1, Math.min(1, gains.reduce((sum, gain, i) => sum + gain * state[i], 0) / WORLD.force));
+
+/** For how many steps a linear rule holds the pole from here, `most` at most. */
+function stands(gains, state, most = 300) {
+  let steps = 0;
+  for (; steps < most && !fallen(state); steps++) state = step(state, linearPush(gains, state) * WORLD.force);
+  return steps;
+}
+
+/** A linear rule on the continuous CartPole, whose four gains are to turn: what they reach, which starts they save, and a cart to watch. */
+function tune(root, { gains: first }) {
+  root.innerHTML = TUNING;
+  const find = (what) => root.querySelector(what), inputs = GAINS.map(([name]) => find(`.${name}`)), map = find(".gains"), starts = find(".starts");
+  inputs.forEach((input, i) => { input.value = first[i]; });
+  const gains = () => inputs.map((input) => Number(input.value)), CELLS = 24, centre = (i) => 2 * (i + 0.5) / CELLS - 1;
+  let cart = null, lengths = [], drawnFor = "";
+  function paint(canvas, values, dot) {
+    const { pen, width, height } = prepared(canvas), wide = width / CELLS, high = height / CELLS;
+    values.forEach((value, k) => {
+      const i = Math.floor(k / CELLS), j = k % CELLS, x = Math.round(i * wide), y = Math.round(j * high);
+      pen.globalAlpha = 0.08 + 0.92 * value; pen.fillStyle = colour("--pole"); pen.fillRect(x, y, Math.round((i + 1) * wide) - x, Math.round((j + 1) * high) - y);
+    });
+    pen.globalAlpha = 1; pen.fillStyle = colour("--ink"); pen.strokeStyle = colour("--paper"); pen.lineWidth = 2;
+    pen.beginPath(); pen.arc((dot[0] + 1) / 2 * width, (1 - dot[1]) / 2 * height, 6, 0, 7); pen.fill(); pen.stroke();
+  }
+  const grid = (value) => Array.from({ length: CELLS ** 2 }, (_, k) => value(centre(Math.floor(k / CELLS)), -centre(k % CELLS)));
+  const share = (i) => inputs[i].value / GAINS[i][2];
+  function show() {
+    paint(map, lengths, [share(2), share(3)]);
+    draw(find(".cart"), cart);
+  }
+  function turned() {
+    const now = gains(), others = `${now[0]} ${now[1]}`;
+    if (others !== drawnFor) {
+      drawnFor = others;
+      const from = [[0.05, 0, 0.03, 0], [0, 0.05, -0.05, 0]];
+      lengths = grid((theta, turn) => from.reduce((sum, start) => sum + stands([now[0], now[1], theta * GAINS[2][2], turn * GAINS[3][2]], start), 0) / 600);
+    }
+    const saved = grid((theta, turn) => stands(now, [0, 0, theta * LEAN, turn * FASTEST]) / 300 >= 1 ? 1 : 0);
+    paint(starts, saved, [0.05 / LEAN, 0]);
+    const count = saved.reduce((sum, value) => sum + value, 0), times = growth(now);
+    starts.setAttribute("aria-label", `${Math.round(100 * count / saved.length)} % of the starts are saved`);
+    inputs.forEach((input) => { input.parentElement.querySelector("output").textContent = input.value; });
+    say(`In each step a small disturbance is multiplied by ${times.toFixed(3)}: it ${times > 1.0005 ? "grows" : times < 0.9995 ? "dies out" : "stays"}. ${Math.round(100 * count / saved.length)} % of the starts are saved.`);
+    restart();
+  }
+  const say = (text) => { find(".words").textContent = text; };
+  function restart() { cart = new Cart([0, 0, 0.05, 0]); time.start(); }
+  function move() {
+    cart.move(linearPush(gains(), cart.state));
+    if (cart.down || cart.done) time.stop();
+  }
+  const time = clock(root, { step: move, show });
+  const drag = (event) => {
+    if (event.type === "pointermove" && !event.buttons) return;
+    const box = map.getBoundingClientRect(), at = [2 * (event.clientX - box.left) / box.width - 1, 1 - 2 * (event.clientY - box.top) / box.height];
+    at.forEach((value, i) => { inputs[2 + i].value = value * GAINS[2 + i][2]; });
+    event.preventDefault(); turned();
+  };
+  map.addEventListener("pointerdown", (event) => { map.setPointerCapture(event.pointerId); drag(event); });
+  map.addEventListener("pointermove", drag);
+  inputs.forEach((input) => input.addEventListener("input", turned));
+  find(".drop").addEventListener("click", restart);
+  window.addEventListener("resize", turned);
+  turned();
+}
+
+if (typeof module !== "undefined") module.exports = { step, fallen, observed, outputs, pushOf, growth, stands };
