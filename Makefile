@@ -6,7 +6,7 @@ else
 BIN := .venv/bin
 endif
 
-PLAYWRIGHT := playwright==1.65.2  # brings no browser: tests use the machine's Chromium
+PLAYWRIGHT := playwright==1.65.2 axe-playwright-python==0.1.8  # bring no browser: tests use the machine's Chromium
 
 .PHONY: run lab test test-faults test-launch test-colab test-binder test-browser test-offline test-doctor test-floors test-grade test-worlds coverage lint export translations outputs study bench badges lock site test-site clean
 

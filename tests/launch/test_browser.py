@@ -18,7 +18,7 @@ from datetime import datetime
 
 import nbformat
 import pytest
-from chromium import PLAY, chromium  # first: it says so where Playwright is missing
+from chromium import PLAY, barriers, chromium  # first: it says so where Playwright is missing
 from playwright.sync_api import TimeoutError
 from scratch import ROOT, committed_lessons
 
@@ -363,10 +363,12 @@ def test_the_game_and_the_map_are_played_from_a_saved_page(browser, tmp_path, wi
     agent = LinearPolicy([1.0, 2.0, 30.0, 8.0])
     widgets = [PlayCartPole(), PlayCartPole(agent, name="LQR"), ExploreCartPole(agent, name="LQR")]
     page_file = tmp_path / "page.html"
-    page_file.write_text("".join(each._repr_mimebundle_()["text/html"] for each in widgets), encoding="utf-8")
+    games = "".join(each._repr_mimebundle_()["text/html"] for each in widgets)
+    page_file.write_text(f'<!doctype html><html lang="en"><title>Games</title><main>{games}</main>', encoding="utf-8")
     page, errors = browser.new_page(viewport={"width": width, "height": 900}), []
     page.on("pageerror", lambda error: errors.append(str(error)))
     page.goto(page_file.as_uri())
+    assert barriers(page) == []
     alone, race, inside = (page.frame_locator("iframe").nth(number) for number in range(3))
     alone.locator("main").press("ArrowRight")
     alone.get_by_text("It fell.").wait_for(timeout=30_000)
