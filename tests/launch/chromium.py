@@ -25,12 +25,12 @@ PLAY = """async video => {
 RULES = {"iframes": False, "resultTypes": ["violations"], "rules": {"page-has-heading-one": {"enabled": False}}}
 
 
-def barriers(page):
-    """What axe finds on the page, and in the games on it, that keeps a reader out: the rule, and where it is broken."""
+def barriers(page, inside=None):
+    """What axe finds on the page, and in the games on it, that keeps a reader out: the rule, and where it is broken. `inside`: a selector."""
     page.evaluate("for (const game of document.querySelectorAll('iframe')) game.loading = 'eager'")
     for game in page.frames[1:]:
         game.locator("main").wait_for()
-    broken = [rule for frame in page.frames for rule in Axe().run(frame, options=RULES).response["violations"]]
+    broken = [rule for frame in page.frames for rule in Axe().run(frame, inside, RULES).response["violations"]]
     return [f"{rule['id']}: {node['html'][:120]}" for rule in broken for node in rule["nodes"]]
 
 
