@@ -6,7 +6,7 @@ else
 BIN := .venv/bin
 endif
 
-PLAYWRIGHT := playwright==1.65.2  # brings no browser: tests use the machine's Chromium
+PLAYWRIGHT := playwright==1.65.2 axe-playwright-python==0.1.8  # bring no browser: tests use the machine's Chromium
 
 .PHONY: run lab test test-faults test-launch test-colab test-binder test-browser test-offline test-doctor test-floors test-grade test-worlds coverage lint export translations outputs study bench badges lock site test-site clean
 
@@ -21,46 +21,46 @@ test: lint  ## lint, the package's tests, the export check, and every notebook
 	$(BIN)/python -m pytest tests -q -n 2 --dist worksteal --durations=10 --durations-min=0.5
 	$(BIN)/python -m pytest notebooks -q --nbval-lax --nbval-current-env --nbval-cell-timeout=300 -n 2 --dist loadfile
 
-test-faults: .venv/ready  ## what breaks for real, as often as the README says; minutes; figures into cartpole_lessons/results/
+test-faults: .venv/test-ready  ## what breaks for real, as often as the README says; minutes; figures into cartpole_lessons/results/
 	FAULTS=full $(BIN)/python -m pytest tests/test_faults.py tests/test_tools.py tests/test_hyperparameters.py tests/test_crafted_files.py tests/test_video.py -q
 
 test-launch: test-colab test-binder test-browser test-offline test-doctor test-floors  ## every place where the course starts; minutes, and a package index
 
-test-colab: .venv/ready  ## every lesson, unchanged, in an environment like Colab's
+test-colab: .venv/test-ready  ## every lesson, unchanged, in an environment like Colab's
 	$(BIN)/python -m pytest tests/launch/test_colab.py -q
 
-test-binder: .venv/ready  ## the image that Binder would build, and every lesson in 2 GB on one core
+test-binder: .venv/test-ready  ## the image that Binder would build, and every lesson in 2 GB on one core
 	$(BIN)/python -m pytest tests/launch/test_binder.py -q
 
-test-browser: .venv/ready  ## lessons in JupyterLab, Notebook 7 and as pages, in Chromium; screenshots in build/browser/
+test-browser: .venv/test-ready  ## lessons in JupyterLab, Notebook 7 and as pages, in Chromium; screenshots in build/browser/
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check $(PLAYWRIGHT)
 	$(BIN)/python -m pytest tests/launch/test_browser.py -q
 
-test-offline: .venv/ready  ## lessons on a machine without a network
+test-offline: .venv/test-ready  ## lessons on a machine without a network
 	$(BIN)/python -m pytest tests/launch/test_offline.py -q
 
-test-doctor: .venv/ready  ## an environment broken in many ways, and mended by the commands that the doctor gives
+test-doctor: .venv/test-ready  ## an environment broken in many ways, and mended by the commands that the doctor gives
 	$(BIN)/python -m pytest tests/launch/test_doctor.py -q
 
-test-floors: .venv/ready  ## the course with the oldest versions that pyproject.toml allows
+test-floors: .venv/test-ready  ## the course with the oldest versions that pyproject.toml allows
 	$(BIN)/python -m pytest tests/launch/test_floors.py -q
 
-test-grade: .venv/ready  ## the grader against 300 notebooks that mean harm, and with 40 whose marks are known; about 15 minutes
+test-grade: .venv/test-ready  ## the grader against 300 notebooks that mean harm, and with 40 whose marks are known; about 15 minutes
 	$(BIN)/python -m pytest tests/launch/test_grade.py -q
 
 test-worlds: .venv/ready  ## every lesson with another CPU's arithmetic, and with other seeds: does what it asserts hold there too?
 	$(BIN)/python tools/worlds.py
 
-coverage: .venv/ready  ## which lines of the package no test runs
+coverage: .venv/test-ready  ## which lines of the package no test runs
 	$(BIN)/python -m pytest tests -q -n 2 --dist worksteal --cov --cov-report=term --cov-fail-under=90
 
-lint: .venv/ready
+lint: .venv/test-ready
 	$(BIN)/ruff check . && $(BIN)/ruff format --check .
 
-export: .venv/ready  ## notebooks -> cartpole_lessons/algorithms/
+export: .venv/test-ready  ## notebooks -> cartpole_lessons/algorithms/
 	$(BIN)/python tools/export.py
 
-translations: .venv/ready  ## notebooks and translations/*.po -> notebooks/LANGUAGE/, executed where their code has changed
+translations: .venv/test-ready  ## notebooks and translations/*.po -> notebooks/LANGUAGE/, executed where their code has changed
 	$(BIN)/python tools/translate.py
 
 outputs: .venv/ready  ## execute the lessons and write their outputs into notebooks/
@@ -69,7 +69,7 @@ outputs: .venv/ready  ## execute the lessons and write their outputs into notebo
 study: .venv/ready  ## train every algorithm on a hundred seeds, resumable; figures into cartpole_lessons/results/ and docs/
 	$(BIN)/python benchmarks/measure.py
 
-bench: .venv/ready  ## what has to be quick, against its bar: imports, environment, replay memory, every lesson together
+bench: .venv/test-ready  ## what has to be quick, against its bar: imports, environment, replay memory, every lesson together
 	$(BIN)/python benchmarks/starting.py
 	$(BIN)/python benchmarks/environments.py
 	$(BIN)/python benchmarks/replay.py
@@ -82,17 +82,21 @@ site: .venv/ready  ## the course as a site of plain files, in build/site/; nothi
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[site]'
 	$(BIN)/python tools/website.py
 
-test-site: .venv/ready  ## that site from a disk, without a network, in Chromium; pictures of every page in build/site-pictures/
+test-site: .venv/test-ready  ## that site from a disk, without a network, in Chromium; pictures of every page in build/site-pictures/
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check $(PLAYWRIGHT) --editable '.[site]'
 	$(BIN)/python -m pytest tests/launch/test_site.py -q
 
-lock: requirements.txt  ## constraints.txt anew, from an environment that follows requirements.txt alone
+lock: requirements.txt requirements-test.txt  ## constraints.txt anew, from an environment that follows these alone
 	$(PYTHON) tools/lock.py
 
 .venv/ready: requirements.txt constraints.txt pyproject.toml
 	$(PYTHON) -m venv .venv
 	$(BIN)/python tools/install.py
 	$(BIN)/python -c "open('.venv/ready', 'w').close()"
+
+.venv/test-ready: .venv/ready requirements-test.txt
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements-test.txt
+	$(BIN)/python -c "open('.venv/test-ready', 'w').close()"
 
 clean:  ## remove what the commands above made
 	rm -rf .venv build dist .pytest_cache .ruff_cache .hypothesis .coverage*

@@ -4,6 +4,7 @@ It only reads arguments and prints; the work is done by the modules below it. Th
 imports what it needs: `--help` and `list` answer at once.
 """
 
+import contextlib
 import itertools
 import re
 import sys
@@ -128,7 +129,12 @@ def _save(save: Callable[[Path], Path], path: Path) -> Path:
     try:
         return save(path)
     except (CheckpointError, RecordingError) as error:
-        saved = save(Path(tempfile.mkdtemp(prefix="cartpole-lessons-")) / path.name)
+        folder = Path(tempfile.mkdtemp(prefix="cartpole-lessons-"))
+        try:
+            saved = save(folder / path.name)
+        finally:
+            with contextlib.suppress(OSError):  # only an empty one goes
+                folder.rmdir()
         print(f"{str(error).rstrip('.')}; for now it is in {saved.parent}.", file=sys.stderr)
         return saved
 

@@ -362,7 +362,8 @@ def test_what_was_learned_goes_elsewhere_when_its_place_breaks_meanwhile(command
     shutil.rmtree(Path(place).parent)
 
 
-def test_a_disk_that_is_full_everywhere_is_said_after_the_verdict(command):
+def test_a_disk_that_is_full_everywhere_is_said_after_the_verdict(command, monkeypatch):
+    monkeypatch.setattr("tempfile.tempdir", str(Path().absolute()))
     with full_disk(2500):  # enough for what is printed
         done = command("train ppo --set max_steps=1")
     assert done.code == 1

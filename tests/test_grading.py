@@ -4,6 +4,9 @@ import csv
 import json
 import os
 import re
+import signal
+import subprocess
+import sys
 from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 from types import SimpleNamespace
@@ -149,6 +152,20 @@ def workers(tmp_path, monkeypatch):
 
     monkeypatch.setattr(grading, "_graded", graded)
     return here
+
+
+def test_a_killed_grader_s_folder_goes_with_the_next_run_and_a_living_one_s_stays(tmp_path, monkeypatch):
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    killed = subprocess.run(
+        [sys.executable, "-c", "import os, signal; from cartpole_lessons.grading import _scratch; kept = _scratch(); os.kill(os.getpid(), signal.SIGKILL)"],
+        env=os.environ | {"TMPDIR": str(tmp_path)},
+    )  # fmt: skip
+    assert killed.returncode == -signal.SIGKILL
+    (left,) = tmp_path.iterdir()
+    with grading._scratch() as first, grading._scratch() as second:
+        assert {*map(str, tmp_path.iterdir())} == {first, second}
+        assert not left.exists()
+    assert [*tmp_path.iterdir()] == []
 
 
 def test_only_the_notebook_that_kills_its_worker_again_and_again_is_given_up(workers):

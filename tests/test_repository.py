@@ -83,8 +83,9 @@ def test_every_make_target_that_the_documentation_names_exists():
     assert named <= targets | {"sure"}
 
 
-def test_direct_dependencies_are_pinned_explained_and_the_ones_installed():
-    lines = [line for line in text("requirements.txt").splitlines() if line and not line.startswith(("#", "-c"))]
+@pytest.mark.parametrize("name", ["requirements.txt", "requirements-test.txt"])
+def test_direct_dependencies_are_pinned_explained_and_the_ones_installed(name):
+    lines = [line for line in text(name).splitlines() if line and not line.startswith(("#", "-c"))]
     assert [line for line in lines if not re.fullmatch(r"[\w.-]+==\S+ +# .+", line)] == []
     constraints = pins(text("constraints.txt").splitlines())
     assert {name: version for name, version in pins(lines).items() if constraints.get(name) != version} == {}

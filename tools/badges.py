@@ -271,7 +271,7 @@ def comparison_table() -> str:
                 ratio = statistics.median(run[side][figure] / run["ours"][figure] for run in pair["runs"])
                 cells.append(f"{median:,.{digits}f}" + ("" if side == "ours" else f" ({ratio:.1f} x)"))
             rows.append(cells)
-    return table(["", "solved", "steps", "CPU seconds", "without evaluations"], rows)
+    return table(["learner", "solved", "steps", "CPU seconds", "without evaluations"], rows)
 
 
 def memory_sentence() -> str:

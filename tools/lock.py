@@ -1,4 +1,4 @@
-"""Write constraints.txt: every version that pip chooses for requirements.txt alone, in a fresh environment (`make lock`)."""
+"""Write constraints.txt: every version that pip chooses for requirements.txt and requirements-test.txt alone, in a fresh environment (`make lock`)."""
 
 import subprocess
 import sys
@@ -8,7 +8,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 HEADER = """\
-# Every version that was tested, the transitive ones included. Written by `make lock` on Linux; requirements.txt refers to it.
+# Every version that was tested, the transitive ones included. Written by `make lock` on Linux; requirements.txt and requirements-test.txt refer to it.
 """
 
 
@@ -17,7 +17,8 @@ def main() -> None:
         venv.create(folder, with_pip=True)
         python = Path(folder) / ("Scripts" if sys.platform == "win32" else "bin") / "python"
         pip = [str(python), "-m", "pip", "--disable-pip-version-check"]
-        wanted = [line for line in (ROOT / "requirements.txt").read_text().splitlines() if not line.startswith("-c")]
+        files = [ROOT / name for name in ("requirements.txt", "requirements-test.txt")]
+        wanted = [line for file in files for line in file.read_text().splitlines() if not line.startswith("-c")]
         alone = Path(folder) / "requirements.txt"
         alone.write_text("\n".join(wanted))
         subprocess.run([*pip, "install", "--quiet", "-r", str(alone)], check=True)

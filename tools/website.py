@@ -172,7 +172,7 @@ def exercise(hints: list[str], path: Path) -> str:
         f"<details><summary>Hint{f' {number}' if len(hints) > 1 else ''}</summary><p>{escape(hint).replace(chr(10), '<br>')}</p></details>"
         for number, hint in enumerate(hints, 1)
     )
-    return f'<div class="exercise"><p>{where}</p>{told}</div>'
+    return f'<div class="exercise" lang="en"><p>{where}</p>{told}</div>'
 
 
 # What is said elsewhere

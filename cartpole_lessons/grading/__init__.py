@@ -32,7 +32,7 @@ from dataclasses import asdict, dataclass
 from importlib import import_module
 from multiprocessing import get_context, parent_process
 from pathlib import Path
-from tempfile import TemporaryDirectory
+from tempfile import TemporaryDirectory, gettempdir
 from types import ModuleType
 from typing import Any
 
@@ -120,7 +120,7 @@ def grade(
     own = tuple(Path(path).resolve() for path in own)
     known = modules_with_exercises(own)
     chosen = tuple(_module_named(lesson, known) for lesson in lessons)
-    with TemporaryDirectory(prefix="cartpole-grade-") as scratch:
+    with _scratch() as scratch:
         package = copy_without_solutions(Path(scratch), known)
         written = [csv_file, csv_file.with_suffix(".html"), unfinished := csv_file.with_suffix(".unfinished")]
         job = Job(package, own, chosen, _hidden(package, [folder, *own, *written]), limits)
@@ -129,6 +129,17 @@ def grade(
     write_file(csv_file.with_suffix(".html"), _page(rows, folder.name).encode(errors="replace"), "The page")
     unfinished.unlink(missing_ok=True)
     return rows
+
+
+def _scratch() -> TemporaryDirectory:
+    """A folder for this run, named after its process; those whose process was killed and could not tidy up are removed."""
+    import psutil
+
+    running = {str(pid) for pid in psutil.pids()}
+    for left in Path(gettempdir()).glob("cartpole-grade-*-*"):
+        if left.name.split("-")[2] not in running:
+            shutil.rmtree(left, ignore_errors=True)
+    return TemporaryDirectory(prefix=f"cartpole-grade-{os.getpid()}-")
 
 
 def modules_with_exercises(own: Iterable[Path] = ()) -> dict[str, ModuleType]:

@@ -22,6 +22,8 @@ document.addEventListener("DOMContentLoaded", () => {
   for (const frame of frames) { frame.addEventListener("load", () => paint(frame)); paint(frame); }
   new MutationObserver(() => frames.forEach(paint)).observe(document.documentElement, { attributeFilter: ["data-theme"] });
   window.addEventListener("resize", () => frames.forEach(paint));
+  // Whoever has a keyboard only can scroll a formula that is wider than a screen, as the theme lets them scroll code.
+  for (const formula of document.querySelectorAll("div.formula")) if (formula.scrollWidth > formula.clientWidth) formula.tabIndex = 0;
 });
 
 // Paper is white, whatever the screen was.

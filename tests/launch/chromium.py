@@ -5,9 +5,10 @@ import contextlib
 from scratch import need_program
 
 try:
+    from axe_playwright_python.sync_playwright import Axe
     from playwright.sync_api import sync_playwright
 except ImportError:
-    raise SystemExit("Playwright is not installed: run `make test-browser` or `make test-site`, or `pip install playwright`.") from None
+    raise SystemExit("Playwright and axe are not installed: run `make test-browser` or `make test-site`.") from None
 
 FLAGS = ["--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking"]
 # Plays a film from its start and waits for its clock to move.
@@ -20,6 +21,17 @@ PLAY = """async video => {
     return {advanced, width: video.videoWidth, height: video.videoHeight, error: video.error && video.error.message,
             shown: video.getBoundingClientRect().width, label: video.ariaLabel};
 }"""
+# A game is a page in a page, where no title is missing; a page's own title is looked for elsewhere.
+RULES = {"iframes": False, "resultTypes": ["violations"], "rules": {"page-has-heading-one": {"enabled": False}}}
+
+
+def barriers(page, inside=None):
+    """What axe finds on the page, and in the games on it, that keeps a reader out: the rule, and where it is broken. `inside`: a selector."""
+    page.evaluate("for (const game of document.querySelectorAll('iframe')) game.loading = 'eager'")
+    for game in page.frames[1:]:
+        game.locator("main").wait_for()
+    broken = [rule for frame in page.frames for rule in Axe().run(frame, inside, RULES).response["violations"]]
+    return [f"{rule['id']}: {node['html'][:120]}" for rule in broken for node in rule["nodes"]]
 
 
 @contextlib.contextmanager

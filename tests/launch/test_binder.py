@@ -54,7 +54,7 @@ def test_repo2docker_reads_binder_and_nothing_else(dockerfile):
     assert 'R2D_ENTRYPOINT="${REPO_DIR}/binder/start"' in dockerfile
     assert re.search(r"apt-get install --yes --no-install-recommends xvfb\b", dockerfile)
     assert "python=3.11" in dockerfile
-    # The root's requirements.txt holds the tools for building and testing as well, which no visitor needs.
+    # The root's requirements.txt holds what builds the package and makes its pages as well, which no visitor needs.
     assert not re.search(r"pip install .*-r \"?(\$\{REPO_DIR\}/)?requirements.txt", dockerfile)
 
 

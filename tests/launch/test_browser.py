@@ -18,11 +18,13 @@ from datetime import datetime
 
 import nbformat
 import pytest
-from chromium import PLAY, chromium  # first: it says so where Playwright is missing
+from chromium import PLAY, barriers, chromium  # first: it says so where Playwright is missing
 from playwright.sync_api import TimeoutError
 from scratch import ROOT, committed_lessons
 
 from cartpole_lessons.algorithms.hand_made import LinearPolicy
+from cartpole_lessons.exercises import COLOURS, Exercise
+from cartpole_lessons.grading import exercises_in, modules_with_exercises
 from cartpole_lessons.widgets import ExploreCartPole, PlayCartPole
 
 PICTURES = ROOT / "build" / "browser"
@@ -99,6 +101,7 @@ class Server:
             "apputils-extension/notification": {"fetchNews": "false", "checkForUpdates": False},
             # Cells out of sight would not be in the page otherwise.
             "notebook-extension/tracker": {"windowingMode": "none", "recordTiming": True},
+            "apputils-extension/themes": {"adaptive-theme": True},  # dark where the reader's system is
         }.items():
             (settings / name).parent.mkdir(parents=True, exist_ok=True)
             (settings / f"{name}.jupyterlab-settings").write_text(json.dumps(values))
@@ -251,6 +254,41 @@ def test_python_has_the_episodes_that_were_played(server, page):
     page.screenshot(path=PICTURES / f"{server.front_end}-game.png")
 
 
+def answers_to(exercise):
+    """A right and a wrong answer, as Python that reads them from `exercise`; tests/test_exercises.py tries all that there are."""
+    if isinstance(exercise, Exercise):
+        return {"right": "exercise._solution", "wrong": "next(iter(exercise.mistakes.values()))"}
+    return {"right": "exercise._answer", "wrong": repr(next(iter(exercise._choices), "many"))}
+
+
+@pytest.mark.parametrize("module", sorted(modules_with_exercises()))
+@pytest.mark.parametrize("server", ["lab"], indirect=True, scope="module")
+def test_each_exercise_answers_a_right_and_a_wrong_answer_with_its_card(server, page, module):
+    own = 'from pathlib import Path\n\nimport cartpole_lessons.exercises as exercises\n\nexercises.PROGRESS = Path("progress.json")'
+    sources, states = [f"{own}\nfrom cartpole_lessons.exercises import {module} as lesson"], []
+    for name, exercise in exercises_in(modules_with_exercises()[module]).items():
+        for state, answer in answers_to(exercise).items():
+            sources.append(f"exercise = lesson.{name}\nexercise.check({answer})")
+            states.append(state)
+    notebook = nbformat.read(server.folder / "game.ipynb", as_version=4)
+    notebook.cells = [nbformat.v4.new_code_cell(source) for source in sources]
+    nbformat.write(notebook, server.folder / f"{module}.ipynb")
+    _open(server, page, module)
+    _run_all(server, page)
+    page.set_viewport_size({"width": 1280, "height": 2_000})  # all of them in one picture
+    cards = page.locator(".jp-OutputArea-output [role=status]")
+    cards.nth(len(states) - 1).wait_for()
+    assert [card.split(".")[0].lower() for card in cards.all_inner_texts()] == states
+    colours = [f"rgb({', '.join(str(int(COLOURS[state][at : at + 2], 16)) for at in (1, 3, 5))})" for state in states]
+    assert cards.evaluate_all("cards => cards.map(card => getComputedStyle(card).borderLeftColor)") == colours
+    for scheme in ("light", "dark"):
+        page.emulate_media(color_scheme=scheme)
+        page.locator(f"body[data-jp-theme-light={'true' if scheme == 'light' else 'false'}]").wait_for(state="attached")
+        page.wait_for_timeout(500)  # for the theme's colours
+        assert barriers(page, ".jp-OutputArea-output [role=status]") == []
+        page.screenshot(path=PICTURES / f"{module}-{scheme}.png")
+
+
 def _open(server, page, name):
     # A workspace of its own, or JupyterLab would open the lessons of the tests before beside it.
     where = {"lab": f"lab/workspaces/{name}/tree/{name}.ipynb", "notebook": f"notebooks/{name}.ipynb"}[server.front_end]
@@ -363,10 +401,12 @@ def test_the_game_and_the_map_are_played_from_a_saved_page(browser, tmp_path, wi
     agent = LinearPolicy([1.0, 2.0, 30.0, 8.0])
     widgets = [PlayCartPole(), PlayCartPole(agent, name="LQR"), ExploreCartPole(agent, name="LQR")]
     page_file = tmp_path / "page.html"
-    page_file.write_text("".join(each._repr_mimebundle_()["text/html"] for each in widgets), encoding="utf-8")
+    games = "".join(each._repr_mimebundle_()["text/html"] for each in widgets)
+    page_file.write_text(f'<!doctype html><html lang="en"><title>Games</title><main>{games}</main>', encoding="utf-8")
     page, errors = browser.new_page(viewport={"width": width, "height": 900}), []
     page.on("pageerror", lambda error: errors.append(str(error)))
     page.goto(page_file.as_uri())
+    assert barriers(page) == []
     alone, race, inside = (page.frame_locator("iframe").nth(number) for number in range(3))
     alone.locator("main").press("ArrowRight")
     alone.get_by_text("It fell.").wait_for(timeout=30_000)

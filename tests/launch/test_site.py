@@ -11,7 +11,7 @@ from urllib.parse import unquote, urlparse
 
 import nbformat
 import pytest
-from chromium import PLAY, chromium
+from chromium import PLAY, barriers, chromium
 from scratch import ROOT
 
 SITE, PICTURES = ROOT / "build" / "site", ROOT / "build" / "site-pictures"
@@ -19,6 +19,8 @@ SITE, PICTURES = ROOT / "build" / "site", ROOT / "build" / "site-pictures"
 BUILD_SECONDS = 60
 MEGABYTES = 30
 FIRST_PAINT = 1500  # milliseconds
+#: Where axe looks: at every page once in each width and once in each theme, as every look takes seconds.
+AXED = {(1400, "light"), (390, "dark")}
 #: A browser cannot draw a longer picture.
 TALLEST = 12_000
 #: What somebody may look for, and a page that has to be among the answers.
@@ -155,6 +157,8 @@ def test_every_page_opens_from_a_disk_without_a_network(browser, pages, width, s
         problems = visit.wrong + page.evaluate(LOOK)
         if page.evaluate("document.documentElement.dataset.theme") != scheme:
             problems.append("has another theme than the reader's system")
+        if (width, scheme) in AXED:
+            problems += barriers(page)
         if painted >= FIRST_PAINT:
             problems.append(f"first paint after {painted:.0f} ms")
         if problems:
