@@ -11,11 +11,14 @@ import gymnasium as gym
 import numpy as np
 import pytest
 import torch
+from conftest import one_sentence
 
 from cartpole_lessons.algorithms import better_dqn, dqn, hand_made, policy_gradient, reinforce
-from cartpole_lessons.environment import make_env
+from cartpole_lessons.environment import make_env, make_envs
 from cartpole_lessons.errors import InvalidInput
-from cartpole_lessons.widgets import ExploreCartPole, PlayCartPole, network_of
+from cartpole_lessons.rollout import collect_episodes
+from cartpole_lessons.swing_up import SWING_UP
+from cartpole_lessons.widgets import ExploreCartPole, PlayCartPole, ReplayCartPole, network_of
 
 MODULE = files("cartpole_lessons.widgets").joinpath("cartpole.js")
 with_node = pytest.mark.skipif(shutil.which("node") is None, reason="node is not installed")
@@ -129,7 +132,7 @@ def test_what_cannot_play_in_the_page_is_refused():
 
 def test_a_page_needs_nothing_else_and_runs_no_name():
     game = PlayCartPole(policy_gradient.PolicyNetwork(), name="</script><b>me")
-    page = game.to_html()
+    page = game.to_page()
     assert "://" not in page
     assert page.count("</script>") == 1
     shown = game._repr_mimebundle_()
@@ -165,3 +168,69 @@ def test_other_worlds_obey_gymnasiums_physics_too():
         const states = given.pushes.map((push) => state = game.step(state, push * 4, { mass: 0.3, half: 1.2 }));
         console.log(JSON.stringify(states));"""
     np.testing.assert_allclose(node(script, {"start": start, "pushes": [-1, 1, 1, -1, 1]}), states, rtol=1e-12)
+
+
+# Replays
+
+
+def moments(replay):
+    """What the page will show of each moment."""
+    return np.array(node("console.log(JSON.stringify(game.moments(given)))", replay.options["film"]))
+
+
+@with_node
+@pytest.mark.parametrize("env_id", ["CartPole-v1", "cartpole_lessons/ContinuousCartPole-v0", SWING_UP])
+def test_a_replay_shows_what_was_seen_and_done(env_id):
+    rng = np.random.default_rng(0)
+    act = (
+        (lambda seen: rng.integers(2, size=len(seen)))
+        if env_id == "CartPole-v1"
+        else (lambda seen: rng.uniform(-1, 1, (len(seen), 1)).astype("f4"))
+    )
+    played = collect_episodes(make_envs(env_id, 3, seed=0), act)
+    for number, length in enumerate(played.lengths):
+        rows = moments(ReplayCartPole(played, episode=number))
+        assert rows.shape == (length, 5)
+        seen, pushes = played.observations[:length, number].numpy(), played.actions[:length, number].reshape(-1).numpy()
+        # Half of a 32,767th of the largest is as near as two bytes can come, and under a pixel.
+        np.testing.assert_allclose(rows[:, :4], seen, rtol=0, atol=1.01 * np.abs(seen).max() / 65_534)
+        np.testing.assert_allclose(rows[:, 4], 2 * pushes - 1 if env_id == "CartPole-v1" else pushes, atol=1e-4)
+
+
+@with_node
+def test_a_replay_takes_observations_alone_one_more_than_actions_and_numbers_that_are_all_zero():
+    seen = [[0.0, -1.0, 0.1, 2.0], [0.0, 1.0, 0.2, 1.0], [0.0, 0.5, -0.3, 0.0]]
+    np.testing.assert_allclose(moments(ReplayCartPole(torch.tensor(seen, requires_grad=True))), seen, atol=1e-4)
+    for actions in ([0, 1], [[-1.0], [1.0]], np.array([False, True])):
+        np.testing.assert_allclose(moments(ReplayCartPole(seen, actions))[:, 4], [-1, 1, 0])
+
+
+def test_a_replay_is_small():
+    assert len(ReplayCartPole(np.random.default_rng(0).normal(size=(501, 4)), [0, 1] * 250).options["film"]["rows"]) < 7_000
+
+
+@pytest.mark.parametrize(
+    ("played", "keywords", "word"),
+    [
+        ("a film", {}, "Episodes"),
+        (None, {}, "four numbers"),
+        ([[1, 2, 3]], {}, "four numbers"),
+        (np.zeros((0, 4)), {}, "four numbers"),
+        (np.zeros((10_001, 4)), {}, "10,000"),
+        (np.full((5, 4), np.nan), {}, "infinite"),
+        (np.zeros((5, 4)), {"actions": [0, 1]}, "one push for each step"),
+        (np.zeros((2, 4)), {"actions": np.zeros((2, 2))}, "one push for each step"),
+        (np.zeros((2, 4)), {"actions": 1}, "one push for each step"),
+        (np.zeros((2, 4)), {"actions": ["left", "right"]}, "another environment"),
+        (np.zeros((2, 4)), {"actions": [0, 2]}, "another environment"),
+        (np.zeros((2, 4)), {"speed": 0}, "speed"),
+        ("episodes", {"episode": 2}, "These are 2 episodes"),
+        ("episodes", {"episode": -1}, "These are 2 episodes"),
+    ],
+)
+def test_what_cannot_be_replayed_is_refused_in_one_sentence(played, keywords, word):
+    if isinstance(played, str) and played == "episodes":
+        played = collect_episodes(make_envs(num_envs=2, seed=0), lambda seen: np.ones(len(seen), dtype=int))
+    with pytest.raises(InvalidInput) as caught:
+        ReplayCartPole(played, **keywords)
+    one_sentence(caught.value, word)

@@ -1,13 +1,15 @@
-"""Play CartPole in the notebook: a game in the page itself, with Gymnasium's physics in JavaScript. It needs no kernel once it is shown.
+"""Play CartPole in the notebook, and look into it: in the page itself, with Gymnasium's physics in JavaScript. It needs no kernel once it is shown.
 
 PlayCartPole()                           # arrow keys or the two buttons
 PlayCartPole(opponent=result.policy)     # you above, the agent below, from the same start
 ExploreCartPole(result.policy)           # where it pushes, as a map to click on
+ReplayCartPole(game.episodes())          # an episode once more, with what was seen and done below it
 
 game = PlayCartPole(); game              # play a few episodes, and then:
 game.episodes().lengths                  # what agents produce, from your own hands
 """
 
+import base64
 import html
 import json
 import uuid
@@ -21,6 +23,7 @@ import torch
 from torch import nn
 from torch.nn.utils.rnn import pad_sequence
 
+from cartpole_lessons._support.checks import check_number, shown
 from cartpole_lessons.display import somebody_is_watching
 from cartpole_lessons.environment import make_env
 from cartpole_lessons.errors import InvalidInput
@@ -44,7 +47,7 @@ class _Page:
     _height: int  #: of the frame [pixels]
     options: dict[str, Any]  #: what the function gets
 
-    def to_html(self) -> str:
+    def to_page(self) -> str:
         """All of it as a page, which needs no other file."""
         code = files(__package__).joinpath("cartpole.js").read_text(encoding="utf-8")
         # Inside of a script `</` would end it.
@@ -56,11 +59,14 @@ class _Page:
             "if (window.frameElement) frameElement.style.height = `${document.documentElement.scrollHeight}px`;</script></body></html>"
         )
 
-    def _repr_mimebundle_(self, include: object = None, exclude: object = None) -> dict[str, str]:
-        page = html.escape(self.to_html(), quote=True)
+    def to_html(self) -> str:
+        """The page in a frame, for a page of something else."""
+        page = html.escape(self.to_page(), quote=True)
         look = f"width:100%;max-width:660px;height:{self._height}px;border:0"
-        frame = f'<iframe srcdoc="{page}" title="{self._title}" style="{look}" loading="lazy"></iframe>'
-        return {"text/html": frame, "text/plain": repr(self)}
+        return f'<iframe srcdoc="{page}" title="{self._title}" style="{look}" loading="lazy"></iframe>'
+
+    def _repr_mimebundle_(self, include: object = None, exclude: object = None) -> dict[str, str]:
+        return {"text/html": self.to_html(), "text/plain": repr(self)}
 
     def __repr__(self) -> str:
         rival = f", with {self.options['name']}" if "name" in self.options else ""
@@ -127,6 +133,55 @@ class ExploreCartPole(_Page):
         self.options = {"policy": network_of(policy), "name": _short(name)}
 
 
+class ReplayCartPole(_Page):
+    """An episode once more, to stop at any moment: the cart, and in step with it the four observations and the push as curves.
+
+    played: `Episodes`, of which the one with the number `episode` is shown, or the observations (T, 4) of one, and its `actions` (T,) if
+    they are to be seen; one observation more, the last, may follow. speed: 1 plays as fast as life, at first.
+    """
+
+    _call, _title, _height = "replay", "CartPole to see again", 450
+
+    def __init__(self, played: Episodes | Any, actions: Any = None, *, episode: int = 0, label: str = "", speed: float = 1.0) -> None:
+        if isinstance(played, Episodes):
+            many = played.mask.shape[1]
+            if not isinstance(episode, int) or not 0 <= episode < many:
+                raise InvalidInput(f"These are {many} episodes, counted from 0, and none of them is {shown(episode)}.")
+            lasts = played.mask[:, episode]
+            played, actions = played.observations[lasts, episode], played.actions[lasts, episode]
+        speed = check_number("speed", speed, positive=True)
+        self.options = {"film": _film(played, actions), "label": str(label)[:100], "speed": speed}
+
+
+def _film(observations: Any, actions: Any) -> dict[str, Any]:
+    """Moments for JavaScript, two bytes a number: {"largest": of each column, "rows": base64}. A row is an observation, and a push if there are actions."""
+    try:
+        rows, pushes = _array(observations).astype(float), None if actions is None else _array(actions)
+    except (TypeError, ValueError, RuntimeError):
+        raise InvalidInput("A replay is made of numbers: pass Episodes, or the observations (T, 4) of one episode.") from None
+    most = MOST_NUMBERS // 5
+    if rows.ndim != 2 or rows.shape[1] != 4 or not 1 <= len(rows) <= most:
+        raise InvalidInput(f"A replay shows up to {most:,} observations of four numbers, (T, 4), but got an array of shape {rows.shape}.")
+    if pushes is not None:
+        if pushes.ndim == 0 or pushes.size != len(pushes) or len(rows) - len(pushes) not in (0, 1):
+            raise InvalidInput(f"A replay shows one push for each step, but got actions {pushes.shape} for observations {rows.shape}.")
+        kind, pushes = pushes.dtype.kind, pushes.reshape(-1)
+        if kind in "biu":
+            pushes = 2.0 * pushes - 1
+        if kind not in "biuf" or np.abs(pushes).max(initial=0) > 1:
+            raise InvalidInput("A push is 0 or 1, or a real number from -1 to 1: these actions are for another environment.")
+        rows = np.column_stack([rows, np.append(pushes, np.zeros(len(rows) - len(pushes)))])
+    if not np.isfinite(rows).all():
+        raise InvalidInput("A replay cannot show numbers that are infinite or no numbers: look for the step that made them.")
+    largest = np.where(rows.any(0), np.abs(rows).max(0), 1.0)
+    packed = np.round(rows / largest * 32767).astype("<i2")
+    return {"largest": largest.tolist(), "rows": base64.b64encode(packed.tobytes()).decode()}
+
+
+def _array(values: Any) -> np.ndarray:
+    return np.asarray(values.detach().cpu() if isinstance(values, torch.Tensor) else values)
+
+
 def _listen(game: str, hear: Callable[[dict[str, Any]], None]) -> Any:
     """Something in the notebook, not to be seen, that passes on what the game of this name says."""
     import anywidget
@@ -152,7 +207,7 @@ def network_of(policy: nn.Module) -> dict[str, Any]:
     """
 
     def numbers(tensor: torch.Tensor) -> list:
-        return np.asarray(tensor.detach().cpu(), dtype=float).tolist()
+        return _array(tensor).astype(float).tolist()
 
     if isinstance(getattr(policy, "gains", None), torch.Tensor):
         return {"scale": [1.0] * 4, "layers": [{"weight": [numbers(policy.gains)], "bias": [0.0], "activation": ""}]}

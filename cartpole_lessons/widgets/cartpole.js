@@ -74,9 +74,11 @@ class Cart {
   }
 }
 
+const LIGHT = "color-scheme: light; --ink: #222; --paper: #fff; --track: #777; --cart: #0072b2; --pole: #d55e00; --soft: #eef1f4;";
+const DARK = "color-scheme: dark; --ink: #eee; --paper: #121212; --track: #999; --cart: #56b4e9; --pole: #e69f00; --soft: #2a2d31;";
+//: As the reader's browser is, unless the page around it says light or dark in `data-theme`.
 const STYLE = `
-  :root { color-scheme: light dark; --ink: #222; --paper: #fff; --track: #777; --cart: #0072b2; --pole: #d55e00; --soft: #eef1f4; }
-  @media (prefers-color-scheme: dark) { :root { --ink: #eee; --paper: #161616; --track: #999; --cart: #56b4e9; --pole: #e69f00; --soft: #2a2d31; } }
+  :root, :root[data-theme="light"] { ${LIGHT} } @media (prefers-color-scheme: dark) { :root { ${DARK} } } :root[data-theme="dark"] { ${DARK} }
   * { box-sizing: border-box; } body { margin: 0; font: 16px/1.4 system-ui, sans-serif; color: var(--ink); background: var(--paper); }
   main { max-width: 640px; padding: 8px; outline: none; border-radius: 10px; } main:focus-visible { box-shadow: 0 0 0 3px var(--cart); }
   .top { display: flex; justify-content: space-between; align-items: baseline; gap: 1em; } .score { font-size: 2em; font-weight: 700; font-variant-numeric: tabular-nums; }
@@ -85,7 +87,10 @@ const STYLE = `
   button:focus-visible, input:focus-visible { outline: 3px solid var(--cart); } .keys button { font-size: 1.4em; } button:active, button.on { background: var(--cart); color: var(--paper); }
   .more { display: flex; flex-wrap: wrap; gap: 8px 1em; align-items: center; margin-top: 8px; } .words { min-height: 1.4em; }
   label { display: flex; gap: 0.5em; align-items: center; font-size: 0.9em; }
-  .both { display: flex; flex-wrap: wrap; gap: 12px; } .both > div { flex: 1 1 260px; } .map { height: 260px; cursor: crosshair; } .map:focus-visible { outline: 3px solid var(--cart); }`;
+  .both { display: flex; flex-wrap: wrap; gap: 12px; } .both > div { flex: 1 1 260px; } .map { height: 260px; cursor: crosshair; } .map:focus-visible { outline: 3px solid var(--cart); }
+  .more .at { flex: 1 1 140px; } .curve { display: grid; grid-template-columns: 8.5em 7em 1fr; align-items: center; font-size: 0.85em; }
+  .curve canvas { height: 36px; cursor: grab; touch-action: pan-y; } .curve output { font-variant-numeric: tabular-nums; }`;
+const SPEED = (value) => `<label>Speed <input class="speed" type="range" min="0.1" max="2" step="0.1" value="${value}"><output>${value}</output></label>`;
 
 const BODY = `<main tabindex="0" aria-label="CartPole: balance the pole with the left and right arrow keys" data-lm-suppress-shortcuts="true">
   <div class="top"><span class="score" aria-live="off">0.0 s</span><span class="best"></span></div>
@@ -93,7 +98,7 @@ const BODY = `<main tabindex="0" aria-label="CartPole: balance the pole with the
   <div class="words" role="status"></div>
   <div class="keys"><button class="left" aria-label="push to the left">&#9664;</button><button class="right" aria-label="push to the right">&#9654;</button></div>
   <div class="more"><button class="again">Again</button><button class="pause" aria-pressed="false">Pause</button>
-  <label>Speed <input class="speed" type="range" min="0.1" max="2" step="0.1" value="0.2"><output>0.2</output></label></div></main>`;
+  ${SPEED(0.2)}</div></main>`;
 
 function prepared(canvas) {
   const ratio = window.devicePixelRatio || 1, width = canvas.clientWidth, height = canvas.clientHeight;
@@ -106,9 +111,10 @@ function prepared(canvas) {
 
 const colour = (name) => getComputedStyle(document.documentElement).getPropertyValue(name);
 
-function draw(canvas, cart, world = WORLD) {
+/** The cart on its track. A pole that hangs needs room below it, `hangs`. */
+function draw(canvas, cart, world = WORLD, hangs = false) {
   const { pen, width, height } = prepared(canvas);
-  const metre = width / (2 * TRACK + 0.8), ground = height - 22, x = width / 2 + cart.state[0] * metre;
+  const metre = width / (2 * TRACK + 0.8), ground = hangs ? height / 2 : height - 22, x = width / 2 + cart.state[0] * metre;
   const length = Math.min(2 * world.half * metre, ground - 30);
   pen.lineCap = "round"; pen.strokeStyle = colour("--track"); pen.lineWidth = 2; pen.beginPath();
   for (const end of [-TRACK, TRACK]) { pen.moveTo(width / 2 + end * metre, ground - 10); pen.lineTo(width / 2 + end * metre, ground + 12); }
@@ -198,7 +204,7 @@ function play(root, { opponent = null, name = "the agent", game = null } = {}) {
     if (paused) time.stop(); else if (running) time.start();
     main.focus({ preventScroll: true });
   });
-  find(".speed").addEventListener("input", (event) => { find("output").textContent = Number(event.target.value).toFixed(1); });
+  find(".speed").addEventListener("input", (event) => { find("output").textContent = event.target.value; });
   window.addEventListener("resize", show);
   again();
 }
@@ -276,4 +282,92 @@ function explore(root, { policy, name = "the agent" }) {
   show();
 }
 
-if (typeof module !== "undefined") module.exports = { step, fallen, observed, outputs, pushOf };
+const CONTROLS = (speed) => `<div class="more"><button class="run"></button><input class="at" type="range" min="0" aria-label="Moment">${SPEED(speed)}</div>`;
+
+/**
+ * Plays `count` moments, over and over, while they are in sight; a reader who wants less motion starts it. `draw(k)` shows moment k.
+ * Returns what goes to a moment, and waits there.
+ */
+function player(root, count, draw) {
+  const find = (what) => root.querySelector(what), slider = find(".at");
+  let at = 0, wanted = !matchMedia("(prefers-reduced-motion: reduce)").matches, seen = false;
+  slider.max = count - 1;
+  function show() {
+    const k = Math.min(at, count - 1);
+    slider.value = k; slider.setAttribute("aria-valuetext", `${(k * TAU).toFixed(2)} s`);
+    draw(k);
+  }
+  const time = clock(root, {
+    speed: () => Number(find(".speed").value), show,
+    step() { at = (at + 1) % (count + 1 / TAU); },  // for a second it stays as it ended
+  });
+  function go() { find(".run").textContent = wanted ? "Pause" : "Play"; if (wanted && seen) time.start(); else time.stop(); }
+  function jump(k) { at = Math.max(0, Math.min(count - 1, k)); wanted = false; go(); show(); }
+  find(".run").addEventListener("click", () => { wanted = !wanted; if (at >= count - 1) at = 0; go(); });
+  slider.addEventListener("input", () => jump(Number(slider.value)));
+  find(".speed").addEventListener("input", (event) => { find(".speed + output").textContent = event.target.value; });
+  new IntersectionObserver((entries) => { seen = entries.at(-1).isIntersecting; go(); }).observe(find("canvas"));
+  window.addEventListener("resize", show);
+  go(); show();
+  return jump;
+}
+
+/** The moments of a film: rows of 16-bit numbers, each column in units of its largest. */
+function moments({ largest, rows }) {
+  const bytes = Uint8Array.from(atob(rows), (letter) => letter.charCodeAt(0)), numbers = new Int16Array(bytes.buffer), width = largest.length;
+  return Array.from({ length: numbers.length / width }, (_, k) => largest.map((unit, j) => (numbers[k * width + j] / 32767) * unit));
+}
+
+/** Shows moment k of a film on a canvas. */
+function screen(canvas, film) {
+  const hangs = film.some((row) => Math.abs(row[2]) > Math.PI / 2);
+  return (k) => draw(canvas, { state: film[k], push: film[k][4] || 0 }, WORLD, hangs);
+}
+
+const CURVES = [["position", "m"], ["velocity", "m/s"], ["angle", "rad"], ["angular velocity", "rad/s"], ["push", ""]];
+
+const SPAN = 75;  // moments that the curves show at once: a push can still be told from the next one
+
+/** One column of a film around moment `at`, which is marked; bars to both sides where it is a push. */
+function curve(canvas, values, at, bars) {
+  const { pen, width, height } = prepared(canvas), most = Math.max(...values.map(Math.abs)) || 1, span = Math.min(SPAN, values.length);
+  const first = Math.max(0, Math.min(at - (SPAN >> 1), values.length - span)), step = (width - 8) / span;
+  const x = (k) => 4 + (k - first) * step, y = (value) => height / 2 - (value / most) * (height / 2 - 5), level = y(0);
+  pen.strokeStyle = colour("--track"); pen.lineWidth = 1; pen.beginPath(); pen.moveTo(4, level); pen.lineTo(width - 4, level); pen.stroke();
+  pen.lineWidth = 2; pen.strokeStyle = colour("--cart"); pen.beginPath();
+  for (let k = first; k < first + span; k++) {
+    if (!bars) { pen.lineTo(x(k), y(values[k])); continue; }
+    pen.fillStyle = colour(values[k] > 0 ? "--pole" : "--cart"); pen.fillRect(x(k), level, step - 0.5, y(values[k]) - level);
+  }
+  pen.stroke();
+  pen.strokeStyle = colour("--ink"); pen.beginPath(); pen.moveTo(x(at), 0); pen.lineTo(x(at), height); pen.stroke();
+}
+
+/** An episode to look at again: the cart, and in step with it what the agent saw and did. */
+function replay(root, { film, label, speed }) {
+  const rows = moments(film), columns = CURVES.slice(0, film.largest.length);
+  root.innerHTML = `<main data-lm-suppress-shortcuts="true"><div class="top"><span class="name"></span><span class="clock"></span></div>
+    <canvas class="cart" role="img" aria-label="the cart"></canvas>${CONTROLS(speed)}
+    ${columns.map(([name]) => `<div class="curve"><span>${name}</span><output></output><canvas role="img" aria-label="${name} over time"></canvas></div>`).join("")}</main>`;
+  root.querySelector(".name").textContent = label;
+  const onScreen = screen(root.querySelector(".cart"), rows), lines = [...root.querySelectorAll(".curve")];
+  let now = 0;
+  const jump = player(root, rows.length, (k) => {
+    onScreen(now = k);
+    root.querySelector(".clock").textContent = `${(k * TAU).toFixed(2)} s`;
+    lines.forEach((line, j) => {
+      const value = rows[k][j], [, unit] = columns[j];
+      line.querySelector("output").textContent = unit ? `${value < 0 ? "\u2212" : "+"}${Math.abs(value).toFixed(3)} ${unit}` : value ? (value < 0 ? "\u25c0 left" : "right \u25b6") : "";
+      curve(line.querySelector("canvas"), rows.map((row) => row[j]), k, !unit);
+    });
+  });
+  for (const { lastChild: canvas } of lines) {
+    let from;
+    canvas.addEventListener("pointerdown", (event) => { from = [now, event.clientX]; canvas.setPointerCapture(event.pointerId); });
+    canvas.addEventListener("pointermove", (event) => {
+      if (event.buttons) jump(from[0] - Math.round((event.clientX - from[1]) / canvas.clientWidth * SPAN));
+    });
+  }
+}
+
+if (typeof module !== "undefined") module.exports = { step, fallen, observed, outputs, pushOf, moments };

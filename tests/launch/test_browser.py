@@ -23,7 +23,9 @@ from playwright.sync_api import TimeoutError
 from scratch import ROOT, committed_lessons
 
 from cartpole_lessons.algorithms.hand_made import LinearPolicy
-from cartpole_lessons.widgets import ExploreCartPole, PlayCartPole
+from cartpole_lessons.environment import make_envs
+from cartpole_lessons.rollout import collect_episodes
+from cartpole_lessons.widgets import ExploreCartPole, PlayCartPole, ReplayCartPole
 
 PICTURES = ROOT / "build" / "browser"
 LESSONS = [name.removesuffix(".ipynb") for name in committed_lessons()]
@@ -357,17 +359,35 @@ def test_a_page_of_make_run_plays_its_films_and_draws_its_formulas(page, pages, 
     page.screenshot(path=PICTURES / f"page-{lesson}.png", full_page=True)
 
 
+@pytest.fixture
+def saved(browser, tmp_path):
+    """`saved(widgets, width=...)`: a saved page with these, without kernel and network, and a frame of each. No script on it may fail."""
+    opened, errors = [], []
+
+    def open_page(widgets, name, width=1_400, **context):
+        file = tmp_path / "page.html"
+        file.write_text("".join(each.to_html() for each in widgets), encoding="utf-8")
+        page = browser.new_page(viewport={"width": width, "height": 900}, **context)
+        opened.append((page, f"widgets-{name}-{width}.png"))
+        page.on("pageerror", lambda error: errors.append(str(error)))
+        page.goto(file.as_uri())
+        return page, [page.frame_locator("iframe").nth(number) for number in range(len(widgets))]
+
+    yield open_page
+    for page, picture in opened:
+        page.screenshot(path=PICTURES / picture, full_page=True)
+        assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+        page.close()
+    assert errors == []
+
+
+AGENT = LinearPolicy([1.0, 2.0, 30.0, 8.0])
+
+
 @pytest.mark.parametrize("width", [1_400, 390])
-def test_the_game_and_the_map_are_played_from_a_saved_page(browser, tmp_path, width):
+def test_the_game_and_the_map_are_played_from_a_saved_page(saved, width):
     """Keys, clicks and buttons, with no kernel: the score runs, the agent stands, a cart that is dropped on the map is judged."""
-    agent = LinearPolicy([1.0, 2.0, 30.0, 8.0])
-    widgets = [PlayCartPole(), PlayCartPole(agent, name="LQR"), ExploreCartPole(agent, name="LQR")]
-    page_file = tmp_path / "page.html"
-    page_file.write_text("".join(each._repr_mimebundle_()["text/html"] for each in widgets), encoding="utf-8")
-    page, errors = browser.new_page(viewport={"width": width, "height": 900}), []
-    page.on("pageerror", lambda error: errors.append(str(error)))
-    page.goto(page_file.as_uri())
-    alone, race, inside = (page.frame_locator("iframe").nth(number) for number in range(3))
+    _, (alone, race, inside) = saved([PlayCartPole(), PlayCartPole(AGENT, name="LQR"), ExploreCartPole(AGENT, name="LQR")], "games", width)
     alone.locator("main").press("ArrowRight")
     alone.get_by_text("It fell.").wait_for(timeout=30_000)
     assert float(alone.locator(".score").inner_text().split()[0]) > 0
@@ -376,7 +396,74 @@ def test_the_game_and_the_map_are_played_from_a_saved_page(browser, tmp_path, wi
     inside.locator(".map").click(position={"x": 130, "y": 130})
     inside.locator(".right").click()
     inside.get_by_text("Saved: it stands after ten seconds, in spite of 1 hit.").wait_for(timeout=30_000)
-    assert errors == []
-    assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
-    page.screenshot(path=PICTURES / f"widgets-{width}.png", full_page=True)
-    page.close()
+
+
+def replayed(seed, **keywords):
+    return ReplayCartPole(collect_episodes(make_envs("CartPole-v1", 1, seed=seed), AGENT.act), **keywords)
+
+
+def seconds_of(replay):
+    return float(replay.locator(".clock").inner_text().split()[0])
+
+
+@pytest.mark.parametrize("width", [1_400, 390])
+def test_a_replay_plays_while_it_is_in_sight_and_stops_at_any_moment(saved, width):
+    page, (replay, below) = saved([replayed(0, label="first"), replayed(1)], "replay", width)
+    page.locator("iframe").first.evaluate("frame => frame.style.marginBottom = '3000px'")
+    page.wait_for_timeout(1_500)
+    assert replay.locator(".name").inner_text() == "first"
+    assert 0.5 < seconds_of(replay) < 5
+    # Out of sight nothing moves; what is there is not built before (lazily), and starts once it is seen.
+    page.locator("iframe").last.scroll_into_view_if_needed()
+    page.wait_for_timeout(1_000)
+    waited = seconds_of(replay)
+    page.wait_for_timeout(500)
+    assert seconds_of(replay) == waited
+    assert seconds_of(below) > 0
+    page.locator("iframe").first.scroll_into_view_if_needed()
+    # The slider goes to a moment, by keys alone, and the numbers are those of that moment.
+    slider, numbers = replay.locator(".at"), replay.locator(".curve output")
+    slider.press("Home")
+    rows = collect_episodes(make_envs("CartPole-v1", 1, seed=0), AGENT.act)
+    for step in range(3):
+        said = [number.replace("\u2212", "-") for number in numbers.all_inner_texts()]
+        for text, value in zip(said[:4], rows.observations[step, 0].tolist(), strict=True):
+            assert abs(float(text.split()[0]) - value) < 0.002
+        assert ("right" in said[4]) == bool(rows.actions[step, 0])
+        assert slider.get_attribute("aria-valuetext") == f"{step * 0.02:.2f} s"
+        slider.press("ArrowRight")
+    waited = seconds_of(replay)
+    page.wait_for_timeout(500)
+    assert seconds_of(replay) == waited == 0.06
+    # A curve that is pulled to the left shows what comes later.
+    box = replay.locator(".curve canvas").first.bounding_box()
+    page.mouse.move(box["x"] + box["width"] * 0.9, box["y"] + 10)
+    page.mouse.down()
+    page.mouse.move(box["x"] + box["width"] * 0.2, box["y"] + 10)
+    page.mouse.up()
+    assert 0.5 < seconds_of(replay) < 2
+    replay.get_by_role("button", name="Play").press("Enter")
+    page.wait_for_timeout(500)
+    assert seconds_of(replay) > 1.2
+    replay.get_by_role("button", name="Pause").wait_for()
+
+
+def test_a_replay_waits_for_a_reader_who_wants_less_motion(saved):
+    page, (replay,) = saved([replayed(0)], "still", reduced_motion="reduce")
+    page.wait_for_timeout(700)
+    assert seconds_of(replay) == 0
+    replay.get_by_role("button", name="Play").click()
+    page.wait_for_timeout(700)
+    assert seconds_of(replay) > 0
+
+
+def test_the_colours_are_those_that_the_page_around_asks_for(saved):
+    page, (game,) = saved([PlayCartPole()], "colours", color_scheme="light")
+    ground = "() => getComputedStyle(document.querySelector('iframe').contentDocument.body).backgroundColor"
+    game.locator("main").wait_for()
+    found = []
+    for theme in ("", "dark", "light"):
+        page.evaluate("theme => document.querySelector('iframe').contentDocument.documentElement.dataset.theme = theme", theme)
+        found.append(page.evaluate(ground))
+    assert found[0] == found[2] == "rgb(255, 255, 255)"
+    assert found[1] == "rgb(18, 18, 18)"
