@@ -77,7 +77,8 @@ class PlayCartPole(_Page):
     """A game that a notebook shows: hold the pole up for ten seconds. A key says which way the cart is pushed, and no key keeps the last.
 
     opponent: a policy of these lessons, whose cart starts like yours and is drawn below it. It runs in the page, from its weights.
-    Where anywidget is installed and a person has the notebook open in JupyterLab or Notebook 7, `episodes` has what was played.
+    A gust of wind hits both carts alike.
+    Where anywidget is installed and a person has the notebook open in JupyterLab or Notebook 7, `episodes` has what was played without wind.
     """
 
     _call, _title = "play", "CartPole to play"
@@ -122,7 +123,7 @@ class PlayCartPole(_Page):
 
 
 class ExploreCartPole(_Page):
-    """Where a policy pushes, as a map over angle and angular velocity. A click drops the cart there, and two buttons hit its pole.
+    """Where a policy pushes, as a map over angle and angular velocity. A click drops the cart there; pull at it, or at its pole, and see.
 
     policy: one of these lessons'; it runs in the page, from its weights. Sliders change where the cart starts, the pole and the push.
     """

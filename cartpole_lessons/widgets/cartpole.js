@@ -2,6 +2,8 @@
 "use strict";
 
 const TRACK = 2.4, LEAN = (12 * 2 * Math.PI) / 360, TAU = 0.02;
+//: What a gust or a hit adds to the angular velocity of a pole [rad/s].
+const GUST = 0.7;
 //: Newtons of a push, kilograms of the pole, and half of its length in metres.
 const WORLD = { force: 10, mass: 0.1, half: 0.5 };
 
@@ -64,10 +66,10 @@ function pushOf(network, observation) {
 /** One cart: its state, how long it has stood, and what pushed it last. */
 class Cart {
   constructor(start) { this.state = start.slice(); this.steps = 0; this.push = 0; this.down = false; this.done = false; }
-  move(push, world = WORLD) {
+  move(push, world = WORLD, pull = 0) {
     if (this.down) return;
     this.push = push;
-    this.state = step(this.state, push * world.force, world);
+    this.state = step(this.state, push * world.force + pull, world);
     this.down = fallen(this.state);
     this.steps += 1;
     if (this.steps >= 500) this.done = true;
@@ -89,6 +91,7 @@ const STYLE = `
   label { display: flex; gap: 0.5em; align-items: center; font-size: 0.9em; }
   .both { display: flex; flex-wrap: wrap; gap: 12px; } .both > div { flex: 1 1 260px; } .map { height: 260px; cursor: crosshair; } .map:focus-visible { outline: 3px solid var(--cart); }
   .more .at { flex: 1 1 140px; } .curve { display: grid; grid-template-columns: 8.5em 7em 1fr; align-items: center; font-size: 0.85em; }
+  .both { user-select: none; } .both .cart { cursor: grab; touch-action: pan-y; }
   .curve canvas { height: 36px; cursor: grab; touch-action: pan-y; } .curve output { font-variant-numeric: tabular-nums; }`;
 const SPEED = (value) => `<label>Speed <input class="speed" type="range" min="0.1" max="2" step="0.1" value="${value}"><output>${value}</output></label>`;
 
@@ -97,7 +100,7 @@ const BODY = `<main tabindex="0" aria-label="CartPole: balance the pole with the
   <div class="tracks"></div>
   <div class="words" role="status"></div>
   <div class="keys"><button class="left" aria-label="push to the left">&#9664;</button><button class="right" aria-label="push to the right">&#9654;</button></div>
-  <div class="more"><button class="again">Again</button><button class="pause" aria-pressed="false">Pause</button>
+  <div class="more"><button class="again">Again</button><button class="pause" aria-pressed="false">Pause</button><button class="gust">Gust of wind</button>
   ${SPEED(0.2)}</div></main>`;
 
 function prepared(canvas) {
@@ -111,18 +114,22 @@ function prepared(canvas) {
 
 const colour = (name) => getComputedStyle(document.documentElement).getPropertyValue(name);
 
-/** The cart on its track. A pole that hangs needs room below it, `hangs`. */
+/** Where on a canvas the cart and its pole are [pixels]. A pole that hangs needs room below it, `hangs`. */
+function place(canvas, cart, world, hangs = false) {
+  const width = canvas.clientWidth, height = canvas.clientHeight, metre = width / (2 * TRACK + 0.8), ground = hangs ? height / 2 : height - 22;
+  const x = width / 2 + cart.state[0] * metre, top = ground - 12, length = Math.min(2 * world.half * metre, top - 18);
+  return { metre, ground, middle: [x, top], tip: [x + length * Math.sin(cart.state[2]), top - length * Math.cos(cart.state[2])] };
+}
+
 function draw(canvas, cart, world = WORLD, hangs = false) {
-  const { pen, width, height } = prepared(canvas);
-  const metre = width / (2 * TRACK + 0.8), ground = hangs ? height / 2 : height - 22, x = width / 2 + cart.state[0] * metre;
-  const length = Math.min(2 * world.half * metre, ground - 30);
+  const { pen, width } = prepared(canvas), at = place(canvas, cart, world, hangs), { metre, ground, middle: [x] } = at;
   pen.lineCap = "round"; pen.strokeStyle = colour("--track"); pen.lineWidth = 2; pen.beginPath();
   for (const end of [-TRACK, TRACK]) { pen.moveTo(width / 2 + end * metre, ground - 10); pen.lineTo(width / 2 + end * metre, ground + 12); }
   pen.moveTo(width / 2 - TRACK * metre, ground + 12); pen.lineTo(width / 2 + TRACK * metre, ground + 12); pen.stroke();
   pen.fillStyle = colour("--cart"); pen.fillRect(x - 24, ground - 12, 48, 22);
-  pen.strokeStyle = colour("--pole"); pen.lineWidth = 8; pen.beginPath(); pen.moveTo(x, ground - 12);
-  pen.lineTo(x + length * Math.sin(cart.state[2]), ground - 12 - length * Math.cos(cart.state[2])); pen.stroke();
+  pen.strokeStyle = colour("--pole"); pen.lineWidth = 8; pen.beginPath(); pen.moveTo(...at.middle); pen.lineTo(...at.tip); pen.stroke();
   if (cart.push && !cart.down) { pen.fillStyle = colour("--ink"); pen.font = "18px sans-serif"; pen.textAlign = "center"; pen.fillText(cart.push < 0 ? "\u25c0" : "\u25b6", x + cart.push * 38, ground + 5); }
+  return { pen, ...at };
 }
 
 /** Calls `step` for every 20 ms of the cart's life while it runs, `speed()` times as fast as ours, and `show` before each new picture. */
@@ -151,12 +158,13 @@ function play(root, { opponent = null, name = "the agent", game = null } = {}) {
   const canvases = [...root.querySelectorAll("canvas")];
   root.querySelectorAll(".name").forEach((element, i) => { element.textContent = players[i]; });
   canvases.forEach((canvas, i) => canvas.setAttribute("aria-label", `the cart of ${players[i]}`));
-  let carts, start, pushes, running = false, paused = false, best = 0;
+  find(".gust").hidden = !opponent;
+  let carts, start, pushes, blown, running = false, paused = false, best = 0;
 
   const say = (text) => { find(".words").textContent = text; };
   const seconds = (cart) => (cart.steps * TAU).toFixed(1);
   function again() {
-    start = [0, 1, 2, 3].map(() => (Math.random() - 0.5) * 0.1); pushes = [];
+    start = [0, 1, 2, 3].map(() => (Math.random() - 0.5) * 0.1); pushes = []; blown = false;
     carts = players.map(() => new Cart(start));
     running = false; time.stop();
     say("Press an arrow: the cart starts to move, and every push counts.");
@@ -182,7 +190,7 @@ function play(root, { opponent = null, name = "the agent", game = null } = {}) {
   function end() {
     running = false; time.stop();
     best = Math.max(best, carts[0].steps);
-    if (game) window.parent.postMessage({ cartpole: game, start, pushes }, "*");
+    if (game && !blown) window.parent.postMessage({ cartpole: game, start, pushes }, "*");  // Gymnasium knows no wind
     const why = carts[0].done ? "Ten seconds. That is a perfect episode!" : Math.abs(carts[0].state[0]) > TRACK ? "Off the track." : "It fell.";
     const rival = !opponent ? "" : carts[1].down ? ` You beat ${name}, which fell after ${seconds(carts[1])} s.` : ` ${name[0].toUpperCase() + name.slice(1)} still stands.`;
     say(`${why} ${seconds(carts[0])} s.${rival} Again?`);
@@ -197,6 +205,14 @@ function play(root, { opponent = null, name = "the agent", game = null } = {}) {
     find(button).addEventListener("pointerdown", (event) => { press(push); event.preventDefault(); main.focus({ preventScroll: true }); });
     find(button).addEventListener("click", () => press(push));
   }
+  find(".gust").addEventListener("click", () => {
+    main.focus({ preventScroll: true });
+    if (!running || paused) { say("The wind waits until you play."); return; }
+    const way = Math.random() < 0.5 ? -1 : 1;
+    for (const cart of carts) if (!cart.down) cart.state[3] += way * GUST;
+    blown = true;
+    say(`A gust to the ${way < 0 ? "left" : "right"}, at both poles alike.`);
+  });
   find(".again").addEventListener("click", () => { again(); main.focus({ preventScroll: true }); });
   find(".pause").addEventListener("click", () => {
     paused = !paused;
@@ -211,8 +227,8 @@ function play(root, { opponent = null, name = "the agent", game = null } = {}) {
 
 const INSIDE = `<main data-lm-suppress-shortcuts="true">
   <div class="words" role="status"></div>
-  <div class="both"><div><canvas class="map" tabindex="0" role="img"></canvas><div class="name">across: the angle, -12 to 12 degrees; upwards: how fast it turns</div></div>
-  <div><canvas class="cart" role="img" aria-label="the cart"></canvas>
+  <div class="both"><div><canvas class="map" tabindex="0" role="application"></canvas><div class="name">across: the angle, -12 to 12 degrees; upwards: how fast it turns</div></div>
+  <div><canvas class="cart" role="img" aria-label="the cart"></canvas><div class="name">Pull at the cart or at its pole.</div>
   <div class="keys"><button class="left" aria-label="hit the pole to the left">&#9664; hit</button><button class="right" aria-label="hit the pole to the right">hit &#9654;</button></div></div></div>
   <div class="more"><label>Position <input class="x" type="range" min="-2.2" max="2.2" step="0.1" value="0"><output></output></label>
   <label>Velocity <input class="v" type="range" min="-2" max="2" step="0.1" value="0"><output></output></label>
@@ -225,7 +241,7 @@ const FASTEST = 3;  // radians per second, at the map's upper edge
 function explore(root, { policy, name = "the agent" }) {
   root.innerHTML = INSIDE;
   const find = (what) => root.querySelector(what), number = (what) => Number(find(what).value), map = find(".map");
-  let cart = new Cart([0, 0, 0, 0]), path = [], hits = 0;
+  let cart = new Cart([0, 0, 0, 0]), path = [], nudges = 0, start = [0, 0], hand = null;
   const say = (text) => { find(".words").textContent = text; };
   const world = () => ({ ...WORLD, half: number(".half"), force: number(".force") });
   /** Above 0: to the right. */
@@ -247,38 +263,61 @@ function explore(root, { policy, name = "the agent" }) {
     const at = ([, , theta, thetaDot]) => [(theta / LEAN + 1) / 2 * width, (1 - thetaDot / FASTEST) / 2 * height];
     path.forEach((state, k) => { const [x, y] = at(state); if (k) pen.lineTo(x, y); else pen.moveTo(x, y); });
     pen.stroke(); pen.fillStyle = colour("--ink"); pen.beginPath(); pen.arc(...at(cart.state), 5, 0, 7); pen.fill();
-    draw(find(".cart"), cart, world());
+    const onTrack = draw(find(".cart"), cart, world());
+    if (hand && !cart.down) {
+      onTrack.pen.setLineDash([4, 4]); onTrack.pen.lineWidth = 2; onTrack.pen.strokeStyle = colour("--ink"); onTrack.pen.beginPath();
+      onTrack.pen.moveTo(...(hand.pole ? onTrack.tip : onTrack.middle)); onTrack.pen.lineTo(hand.x, hand.y); onTrack.pen.stroke(); onTrack.pen.setLineDash([]);
+    }
     root.querySelectorAll("label").forEach((label) => { label.querySelector("output").textContent = label.querySelector("input").value; });
   }
   function drop(theta, thetaDot) {
-    cart = new Cart([number(".x"), number(".v"), theta, thetaDot]); path = [cart.state]; hits = 0;
+    cart = new Cart([number(".x"), number(".v"), theta, thetaDot]); path = [cart.state]; nudges = 0; start = [theta, thetaDot];
     say(`Now ${name} pushes ...`);
     time.start();
   }
-  function hit(way) {
-    if (cart.down || cart.done) drop(0, 0);
-    cart.state[3] += way * 0.7; hits += 1;
-    time.start();
+  function nudge() { if (cart.down || cart.done) drop(0, 0); nudges += 1; time.start(); }
+  /** What the hand does to the cart in a step: like a rubber band, the farther the stronger. The force on the cart [N]; a pole is turned. */
+  function pulled() {
+    if (!hand) return 0;
+    const { middle: [x, y], metre } = place(find(".cart"), cart, world()), bounded = (value, most) => Math.max(-most, Math.min(most, value));
+    if (!hand.pole) return bounded(25 * (hand.x - x) / metre, 20);
+    cart.state[3] += TAU * bounded(30 * (Math.atan2(hand.x - x, Math.max(10, y - hand.y)) - cart.state[2]), 12);
+    return 0;
   }
-  const counted = () => hits === 1 ? "1 hit" : `${hits} hits`;
   function step() {
-    cart.move(pushOf(policy, observed(cart.state)), world());
+    const pull = pulled();
+    cart.move(pushOf(policy, observed(cart.state)), world(), pull);
     path = [...path.slice(-150), cart.state];
     if (!cart.down && !cart.done) return;
-    time.stop();
-    say(cart.down ? `Lost after ${(cart.steps * TAU).toFixed(1)} s${hits ? ` and ${counted()}` : ""}.` : `Saved: it stands after ten seconds${hits ? `, in spite of ${counted()}` : ""}.`);
+    time.stop(); hand = null;
+    const spite = nudges === 1 ? "1 nudge" : `${nudges} nudges`;
+    say(cart.down ? `Lost after ${(cart.steps * TAU).toFixed(1)} s${nudges ? ` and ${spite}` : ""}.` : `Saved: it stands after ten seconds${nudges ? `, in spite of ${spite}` : ""}.`);
   }
   const time = clock(root, { step, show });
   map.addEventListener("pointerdown", (event) => {
     const box = map.getBoundingClientRect();
     drop((2 * (event.clientX - box.left) / box.width - 1) * LEAN * 0.99, (1 - 2 * (event.clientY - box.top) / box.height) * FASTEST);
   });
-  map.setAttribute("aria-label", `where ${name} pushes to the left (blue) and to the right (orange), over angle and angular velocity`);
-  find(".left").addEventListener("click", () => hit(-1)); find(".right").addEventListener("click", () => hit(1));
+  map.addEventListener("keydown", (event) => {
+    const way = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, 1], ArrowDown: [0, -1] }[event.key];
+    if (!way) return;
+    event.preventDefault();
+    drop(...[LEAN, FASTEST].map((most, i) => Math.max(-0.95 * most, Math.min(0.95 * most, start[i] + way[i] * most / 10))));
+  });
+  find(".cart").addEventListener("pointerdown", (event) => {
+    nudge();
+    hand = { x: event.offsetX, y: event.offsetY, pole: event.offsetY < place(find(".cart"), cart, world()).middle[1] };
+    find(".cart").setPointerCapture(event.pointerId);
+  });
+  find(".cart").addEventListener("pointermove", (event) => { if (hand) { hand.x = event.offsetX; hand.y = event.offsetY; } });
+  for (const over of ["pointerup", "pointercancel"]) find(".cart").addEventListener(over, () => { hand = null; });
+  map.setAttribute("aria-label", `where ${name} pushes to the left (blue) and to the right (orange), over angle and angular velocity; the arrow keys choose where the cart starts`);
+  for (const [button, way] of [[".left", -1], [".right", 1]]) find(button).addEventListener("click", () => { nudge(); cart.state[3] += way * GUST; });
   find(".drop").addEventListener("click", () => drop(0, 0));
   root.querySelectorAll("input").forEach((input) => input.addEventListener("input", show));
   window.addEventListener("resize", show);
   say(`Where ${name} pushes: blue to the left, orange to the right. Click on the map, and the cart starts there.`);
+  find(".words").style.minHeight = `${find(".words").offsetHeight}px`;  // what stands below it stays where it is
   show();
 }
 

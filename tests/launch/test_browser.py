@@ -395,7 +395,55 @@ def test_the_game_and_the_map_are_played_from_a_saved_page(saved, width):
     race.get_by_text("LQR still stands.").wait_for(timeout=30_000)
     inside.locator(".map").click(position={"x": 130, "y": 130})
     inside.locator(".right").click()
-    inside.get_by_text("Saved: it stands after ten seconds, in spite of 1 hit.").wait_for(timeout=30_000)
+    inside.get_by_text("Saved: it stands after ten seconds, in spite of 1 nudge.").wait_for(timeout=30_000)
+
+
+def test_the_wind_blows_at_both_carts_alike(saved):
+    page, (race,) = saved([PlayCartPole(AGENT, name="LQR")], "wind")
+    race.get_by_role("button", name="Gust of wind").click()
+    race.get_by_text("The wind waits").wait_for()
+    # Both start alike and are pushed alike here, so they have to look alike after the gust, too.
+    race.locator("main").evaluate("main => { Math.random = () => 0.5; window.pushOf = () => 1; }")
+    race.locator(".again").click()
+    race.locator("main").press("ArrowRight")
+    race.get_by_role("button", name="Gust of wind").click()
+    race.get_by_text("A gust to the right, at both poles alike.").wait_for()
+    pictures = "() => [...document.querySelector('iframe').contentDocument.querySelectorAll('canvas')].map(each => each.toDataURL())"
+    mine, its = page.evaluate(pictures)
+    assert mine == its
+    race.get_by_text("You beat LQR").wait_for()  # at the same step, and that is not before
+    (alone,) = saved([PlayCartPole()], "alone")[1]
+    alone.locator(".again").wait_for()
+    assert not alone.locator(".gust").is_visible()
+
+
+@pytest.mark.parametrize(("height", "what"), [(0.9, "cart"), (0.4, "pole")])
+def test_a_hand_pulls_at_the_cart_and_at_its_pole_and_the_agent_recovers_or_not(saved, height, what):
+    page, (inside,) = saved([ExploreCartPole(AGENT, name="LQR")], f"hand-{what}")
+    box = inside.locator(".cart").bounding_box()
+    x, y = box["x"] + box["width"] / 2, box["y"] + box["height"] * height
+    for far, end in ((12, "Saved: it stands after ten seconds, in spite of 1 nudge."), (120, "Lost after")):
+        page.mouse.move(x, y)
+        page.mouse.down()
+        page.mouse.move(x + far, y)
+        if end.startswith("Saved"):
+            page.wait_for_timeout(300)
+            page.screenshot(path=PICTURES / f"widgets-pull-{what}.png")
+            page.mouse.up()
+        inside.get_by_text(end).wait_for(timeout=30_000)
+        page.mouse.up()
+
+
+def test_the_map_is_used_by_keyboard_alone(saved):
+    _, (inside,) = saved([ExploreCartPole(AGENT, name="LQR")], "keys")
+    inside.locator(".map").press("ArrowLeft")
+    inside.locator(".map").press("ArrowUp")
+    inside.get_by_text("Saved: it stands after ten seconds.").wait_for(timeout=30_000)
+    for _ in range(10):
+        inside.locator(".map").press("ArrowUp")
+    for _ in range(10):
+        inside.locator(".map").press("ArrowRight")
+    inside.get_by_text("Lost after").wait_for(timeout=30_000)
 
 
 def replayed(seed, **keywords):
