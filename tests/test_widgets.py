@@ -13,12 +13,12 @@ import pytest
 import torch
 from conftest import one_sentence
 
-from cartpole_lessons.algorithms import better_dqn, dqn, hand_made, policy_gradient, reinforce
+from cartpole_lessons.algorithms import actor_critic, better_dqn, dqn, hand_made, policy_gradient, reinforce
 from cartpole_lessons.environment import make_env, make_envs
 from cartpole_lessons.errors import InvalidInput
 from cartpole_lessons.rollout import collect_episodes
 from cartpole_lessons.swing_up import SWING_UP
-from cartpole_lessons.widgets import ExploreCartPole, PlayCartPole, ReplayCartPole, network_of
+from cartpole_lessons.widgets import ComparePair, ExploreCartPole, PlayCartPole, ReplayCartPole, network_of
 
 MODULE = files("cartpole_lessons.widgets").joinpath("cartpole.js")
 with_node = pytest.mark.skipif(shutil.which("node") is None, reason="node is not installed")
@@ -34,6 +34,9 @@ def node(script, given):
 
 def test_python_has_the_episodes_that_the_page_tells_of_and_ignores_nonsense():
     game = PlayCartPole()
+    with pytest.raises(InvalidInput, match="anywidget"):
+        game.episodes()
+    game.options["game"] = "as if somebody watched"
     with pytest.raises(InvalidInput, match="No episode"):
         game.episodes()
     start = [0.01, -0.02, 0.03, 0.01]
@@ -94,11 +97,20 @@ def test_the_physics_is_gymnasiums_in_every_bit_of_every_observation(balanced):
     np.testing.assert_array_equal(np.array(answered, dtype=np.float32), np.array(seen))
 
 
+def dead_outputs():
+    network = better_dqn.QNetwork()
+    torch.nn.init.zeros_(network.layers[-1].weight)
+    return network
+
+
 POLICIES = {
     "policy_gradient": policy_gradient.PolicyNetwork,
     "reinforce": lambda: reinforce.PolicyNetwork().eval(),
     "dqn": dqn.QNetwork,
     "better_dqn": lambda: better_dqn.QNetwork(dueling=False),
+    "dueling": better_dqn.QNetwork,
+    "critic": actor_critic.Critic,
+    "dead outputs": dead_outputs,
     "hand_made": lambda: hand_made.LinearPolicy([1.0, 2.0, 30.0, 8.0]),
 }
 
@@ -113,9 +125,9 @@ def test_networks_run_in_the_page_as_they_do_in_torch(name):
     answered = node(script, {"network": network_of(policy), "observations": observations.tolist()})
     with torch.no_grad():
         said = policy(observations).reshape(200, -1).double()
-    if "dqn" in name:
-        said = (said - policy.start_value) / 10  # which push is better is the same without
     np.testing.assert_allclose([row[0] for row in answered], said, rtol=1e-4, atol=1e-5)
+    if name == "critic":
+        return
     sure = (said[:, -1] - (said[:, 0] if said.shape[1] == 2 else 0)).abs() > 1e-5
     pushes = 2 * policy.act(observations.numpy()) - 1
     assert [row[1] for row, is_sure in zip(answered, sure, strict=True) if is_sure] == pushes[sure.numpy()].tolist()
@@ -125,7 +137,16 @@ def test_what_cannot_play_in_the_page_is_refused():
     wide = policy_gradient.PolicyNetwork(hidden=20_000)
     odd = policy_gradient.PolicyNetwork()
     odd.layers.append(torch.nn.Sigmoid())
-    for policy in (torch.nn.Linear(4, 2), wide, odd, better_dqn.QNetwork(dueling=True)):
+
+    class Bent(policy_gradient.PolicyNetwork):
+        def forward(self, observations):
+            return super().forward(observations) ** 2
+
+    three = policy_gradient.PolicyNetwork()
+    three.layers[-1] = torch.nn.Linear(64, 3)
+    tanh = policy_gradient.PolicyNetwork()
+    tanh.layers.append(torch.nn.Tanh())
+    for policy in (torch.nn.Linear(4, 2), wide, odd, Bent(), three, tanh):
         with pytest.raises(InvalidInput):
             PlayCartPole(opponent=policy)
 
@@ -234,3 +255,19 @@ def test_what_cannot_be_replayed_is_refused_in_one_sentence(played, keywords, wo
     with pytest.raises(InvalidInput) as caught:
         ReplayCartPole(played, **keywords)
     one_sentence(caught.value, word)
+
+
+def test_a_pair_is_compared_and_python_has_the_answer():
+    pair = ComparePair(np.zeros((25, 4)), np.ones((9, 4)))
+    assert "compare(document.getElementById('game')" in pair.to_page()
+    with pytest.raises(InvalidInput, match="anywidget"):
+        _ = pair.answer
+    for content in ({}, {"better": "both"}, {"better": ["left"]}):
+        pair.hear(content)
+    with pytest.raises(InvalidInput, match="anywidget"):
+        _ = pair.answer
+    for answer in ("right", "left"):
+        pair.hear({"better": answer})
+        assert pair.answer == answer
+    with pytest.raises(InvalidInput, match="four numbers"):
+        ComparePair(np.zeros((25, 4)), np.zeros((2, 25, 4)))

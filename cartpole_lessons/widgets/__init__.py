@@ -4,12 +4,14 @@ PlayCartPole()                           # arrow keys or the two buttons
 PlayCartPole(opponent=result.policy)     # you above, the agent below, from the same start
 ExploreCartPole(result.policy)           # where it pushes, as a map to click on
 ReplayCartPole(game.episodes())          # an episode once more, with what was seen and done below it
+ComparePair(one, another)                # two episodes: which is better? `answer` has what was clicked
 
 game = PlayCartPole(); game              # play a few episodes, and then:
 game.episodes().lengths                  # what agents produce, from your own hands
 """
 
 import base64
+import copy
 import html
 import json
 import uuid
@@ -46,6 +48,16 @@ class _Page:
     _title: str
     _height: int  #: of the frame [pixels]
     options: dict[str, Any]  #: what the function gets
+
+    def _listen(self, hear: Callable[[dict[str, Any]], None]) -> None:
+        """Let Python hear what the page says, where anywidget is installed and somebody is watching."""
+        if somebody_is_watching() and find_spec("anywidget"):
+            self.options["game"] = uuid.uuid4().hex
+            self._ear = _ear(self.options["game"], hear)
+
+    def _must_listen(self) -> None:
+        if "game" not in self.options:
+            raise InvalidInput("Python cannot hear the page: that needs anywidget (`pip install anywidget`) and an open notebook.")
 
     def to_page(self) -> str:
         """All of it as a page, which needs no other file."""
@@ -87,17 +99,13 @@ class PlayCartPole(_Page):
         self.options = {} if opponent is None else {"opponent": network_of(opponent), "name": _short(name)}
         self._height = 590 if self.options else 400
         self._played: list[tuple[torch.Tensor, torch.Tensor, torch.Tensor]] = []
-        if somebody_is_watching() and find_spec("anywidget"):
-            self.options["game"] = uuid.uuid4().hex
-            self._ear = _listen(self.options["game"], self.hear)
+        self._listen(self.hear)
 
     def episodes(self) -> Episodes:
         """The episodes that you have played to their end so far, as `collect_episodes` would return them. `InvalidInput` where there is none."""
         if not self._played:
-            said = "No episode has come from the game. " + (
-                "Play one to its end." if "game" in self.options else "That needs anywidget (`pip install anywidget`) and an open notebook."
-            )
-            raise InvalidInput(said)
+            self._must_listen()
+            raise InvalidInput("No episode has come from the game: play one to its end.")
         observations, actions, terminated = zip(*self._played, strict=True)
         mask = pad_sequence([torch.ones(len(pushes)) for pushes in actions]).bool()
         fell = torch.stack(terminated)
@@ -126,12 +134,15 @@ class ExploreCartPole(_Page):
     """Where a policy pushes, as a map over angle and angular velocity. A click drops the cart there; pull at it, or at its pole, and see.
 
     policy: one of these lessons'; it runs in the page, from its weights. Sliders change where the cart starts, the pole and the push.
+    value: a network that says what a state is worth, a critic or Q-values, of which the largest counts; the map can show that as well.
     """
 
-    _call, _title, _height = "explore", "CartPole to look into", 480
+    _call, _title, _height = "explore", "CartPole to look into", 500
 
-    def __init__(self, policy: nn.Module, *, name: str = "the agent") -> None:
+    def __init__(self, policy: nn.Module, *, value: nn.Module | None = None, name: str = "the agent") -> None:
         self.options = {"policy": network_of(policy), "name": _short(name)}
+        if value is not None:
+            self.options["value"] = network_of(value)
 
 
 class ReplayCartPole(_Page):
@@ -152,6 +163,32 @@ class ReplayCartPole(_Page):
             played, actions = played.observations[lasts, episode], played.actions[lasts, episode]
         speed = check_number("speed", speed, positive=True)
         self.options = {"film": _film(played, actions), "label": str(label)[:100], "speed": speed}
+
+
+class ComparePair(_Page):
+    """Two episodes side by side, and the question which is better. Where anywidget is installed and a person has the notebook open, `answer` is theirs.
+
+    left, right: `Episodes`, of which the first is shown, or observations (T, 4).
+    """
+
+    _call, _title, _height = "compare", "Which is better?", 320
+
+    def __init__(self, left: Episodes | Any, right: Episodes | Any) -> None:
+        self.options = {"films": [ReplayCartPole(side).options["film"] for side in (left, right)]}
+        self._answer: str | None = None
+        self._listen(self.hear)
+
+    @property
+    def answer(self) -> str | None:
+        """The one clicked last, "left" or "right"; None before any click. `InvalidInput` where Python cannot hear of it."""
+        if self._answer is None:
+            self._must_listen()
+        return self._answer
+
+    def hear(self, content: dict[str, Any]) -> None:
+        """Note what was clicked; anything else is ignored."""
+        if content.get("better") in ("left", "right"):
+            self._answer = content["better"]
 
 
 def _film(observations: Any, actions: Any) -> dict[str, Any]:
@@ -183,7 +220,7 @@ def _array(values: Any) -> np.ndarray:
     return np.asarray(values.detach().cpu() if isinstance(values, torch.Tensor) else values)
 
 
-def _listen(game: str, hear: Callable[[dict[str, Any]], None]) -> Any:
+def _ear(game: str, hear: Callable[[dict[str, Any]], None]) -> Any:
     """Something in the notebook, not to be seen, that passes on what the game of this name says."""
     import anywidget
     import traitlets
@@ -204,7 +241,8 @@ def _short(name: object) -> str:
 def network_of(policy: nn.Module) -> dict[str, Any]:
     """A policy's weights as numbers for JavaScript: {"scale": (4,), "layers": [{"weight", "bias", "activation"}]}.
 
-    For networks whose `layers` are linear, tanh and ReLU after a `scale`, and for rules with `gains`. `InvalidInput` for others.
+    For networks of linear layers, tanh and ReLU, `layers`, after a `scale`; what they do with the outputs (a start, differences) has to be linear, and
+    is taken into the last layer. And for rules with `gains`. `InvalidInput` for others.
     """
 
     def numbers(tensor: torch.Tensor) -> list:
@@ -227,6 +265,18 @@ def network_of(policy: nn.Module) -> dict[str, Any]:
             raise InvalidInput(f"A {type(part).__name__} cannot run in the page: linear layers, Tanh and ReLU can.")
     if sum(np.size(layer["weight"]) for layer in layers) > MOST_NUMBERS:
         raise InvalidInput(f"This network is too large for a page: the limit is {MOST_NUMBERS:,} weights.")
-    if not layers or np.shape(layers[0]["weight"])[1] != 4 or len(layers[-1]["bias"]) not in (1, 2):
-        raise InvalidInput("A policy that plays in the page sees four numbers, and has one or two outputs.")
+    if not layers or layers[-1]["activation"] or np.shape(layers[0]["weight"])[1] != 4:
+        raise InvalidInput("A policy that plays in the page sees four numbers, and its last layer is linear.")
+    exact = copy.deepcopy(policy).double().eval()
+    seen = torch.randn(100, 4, generator=torch.Generator().manual_seed(0)).to(scale.device, torch.float64)
+    with torch.no_grad():
+        before, said = (_array(values).reshape(len(seen), -1) for values in (exact.layers(seen * exact.scale), exact(seen)))
+    before = np.column_stack([before, np.ones(len(before))])
+    head = np.linalg.lstsq(before, said, rcond=None)[0]
+    if said.shape[1] not in (1, 2) or not np.allclose(before @ head, said):
+        raise InvalidInput(
+            "A policy that plays in the page has one or two outputs, and makes them of its last layer by adding and subtracting."
+        )
+    last = layers[-1]
+    last["weight"], last["bias"] = (head[:-1].T @ last["weight"]).tolist(), (head[:-1].T @ last["bias"] + head[-1]).tolist()
     return {"scale": numbers(scale), "layers": layers}

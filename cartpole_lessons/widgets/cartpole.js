@@ -86,12 +86,12 @@ const STYLE = `
   .top { display: flex; justify-content: space-between; align-items: baseline; gap: 1em; } .score { font-size: 2em; font-weight: 700; font-variant-numeric: tabular-nums; }
   canvas { display: block; width: 100%; height: 150px; } .name { font-size: 0.85em; opacity: 0.8; }
   .keys { display: grid; grid-template-columns: 1fr 1fr; gap: 8px; } button { font: inherit; padding: 0.7em; border: 0; border-radius: 8px; color: var(--ink); background: var(--soft); touch-action: none; user-select: none; }
-  button:focus-visible, input:focus-visible { outline: 3px solid var(--cart); } .keys button { font-size: 1.4em; } button:active, button.on { background: var(--cart); color: var(--paper); }
+  [hidden] { display: none !important; } select { font: inherit; } button:focus-visible, input:focus-visible, select:focus-visible { outline: 3px solid var(--cart); } .keys button { font-size: 1.4em; } button:active, button.on { background: var(--cart); color: var(--paper); }
   .more { display: flex; flex-wrap: wrap; gap: 8px 1em; align-items: center; margin-top: 8px; } .words { min-height: 1.4em; }
   label { display: flex; gap: 0.5em; align-items: center; font-size: 0.9em; }
   .both { display: flex; flex-wrap: wrap; gap: 12px; } .both > div { flex: 1 1 260px; } .map { height: 260px; cursor: crosshair; } .map:focus-visible { outline: 3px solid var(--cart); }
   .more .at { flex: 1 1 140px; } .curve { display: grid; grid-template-columns: 8.5em 7em 1fr; align-items: center; font-size: 0.85em; }
-  .both { user-select: none; } .both .cart { cursor: grab; touch-action: pan-y; }
+  .both { user-select: none; } .pair > div { flex-basis: 120px; } .choose { grid-template-columns: 1fr; } .keys.choose button { font-size: 1em; } .both .cart { cursor: grab; touch-action: pan-y; }
   .curve canvas { height: 36px; cursor: grab; touch-action: pan-y; } .curve output { font-variant-numeric: tabular-nums; }`;
 const SPEED = (value) => `<label>Speed <input class="speed" type="range" min="0.1" max="2" step="0.1" value="${value}"><output>${value}</output></label>`;
 
@@ -126,9 +126,9 @@ function draw(canvas, cart, world = WORLD, hangs = false) {
   pen.lineCap = "round"; pen.strokeStyle = colour("--track"); pen.lineWidth = 2; pen.beginPath();
   for (const end of [-TRACK, TRACK]) { pen.moveTo(width / 2 + end * metre, ground - 10); pen.lineTo(width / 2 + end * metre, ground + 12); }
   pen.moveTo(width / 2 - TRACK * metre, ground + 12); pen.lineTo(width / 2 + TRACK * metre, ground + 12); pen.stroke();
-  pen.fillStyle = colour("--cart"); pen.fillRect(x - 24, ground - 12, 48, 22);
+  pen.fillStyle = colour("--cart"); const wide = Math.min(48, metre); pen.fillRect(x - wide / 2, ground - 12, wide, 22);
   pen.strokeStyle = colour("--pole"); pen.lineWidth = 8; pen.beginPath(); pen.moveTo(...at.middle); pen.lineTo(...at.tip); pen.stroke();
-  if (cart.push && !cart.down) { pen.fillStyle = colour("--ink"); pen.font = "18px sans-serif"; pen.textAlign = "center"; pen.fillText(cart.push < 0 ? "\u25c0" : "\u25b6", x + cart.push * 38, ground + 5); }
+  if (cart.push && !cart.down) { pen.fillStyle = colour("--ink"); pen.font = "18px sans-serif"; pen.textAlign = "center"; pen.fillText(cart.push < 0 ? "\u25c0" : "\u25b6", x + Math.sign(cart.push) * (wide / 2 + 14), ground + 5); }
   return { pen, ...at };
 }
 
@@ -227,38 +227,39 @@ function play(root, { opponent = null, name = "the agent", game = null } = {}) {
 
 const INSIDE = `<main data-lm-suppress-shortcuts="true">
   <div class="words" role="status"></div>
-  <div class="both"><div><canvas class="map" tabindex="0" role="application"></canvas><div class="name">across: the angle, -12 to 12 degrees; upwards: how fast it turns</div></div>
+  <div class="both"><div><canvas class="map" tabindex="0" role="application"></canvas><div class="name">across: the angle, -12 to 12 degrees; upwards: how fast it turns<span class="legend"></span></div></div>
   <div><canvas class="cart" role="img" aria-label="the cart"></canvas><div class="name">Pull at the cart or at its pole.</div>
   <div class="keys"><button class="left" aria-label="hit the pole to the left">&#9664; hit</button><button class="right" aria-label="hit the pole to the right">hit &#9654;</button></div></div></div>
-  <div class="more"><label>Position <input class="x" type="range" min="-2.2" max="2.2" step="0.1" value="0"><output></output></label>
+  <div class="more"><label class="which">Map <select><option value="">push</option><option value="value">value</option></select></label>
+  <label>Position <input class="x" type="range" min="-2.2" max="2.2" step="0.1" value="0"><output></output></label>
   <label>Velocity <input class="v" type="range" min="-2" max="2" step="0.1" value="0"><output></output></label>
   <label>Half of the pole [m] <input class="half" type="range" min="0.1" max="1.5" step="0.05" value="0.5"><output></output></label>
   <label>Push [N] <input class="force" type="range" min="1" max="20" step="0.5" value="10"><output></output></label>
   <button class="drop">Drop it upright</button></div></main>`;
 const FASTEST = 3;  // radians per second, at the map's upper edge
 
-/** Where a policy pushes, as a map to click on: the cart starts there, and is saved or lost. */
-function explore(root, { policy, name = "the agent" }) {
+/** Where a policy pushes, as a map to click on: the cart starts there, and is saved or lost. Where there is a network for it, also what states are worth. */
+function explore(root, { policy, value = null, name = "the agent" }) {
   root.innerHTML = INSIDE;
   const find = (what) => root.querySelector(what), number = (what) => Number(find(what).value), map = find(".map");
   let cart = new Cart([0, 0, 0, 0]), path = [], nudges = 0, start = [0, 0], hand = null;
   const say = (text) => { find(".words").textContent = text; };
   const world = () => ({ ...WORLD, half: number(".half"), force: number(".force") });
+  const seen = (theta, thetaDot) => observed([number(".x"), number(".v"), theta, thetaDot]);
   /** Above 0: to the right. */
-  const preference = (theta, thetaDot) => {
-    const values = outputs(policy, observed([number(".x"), number(".v"), theta, thetaDot]));
-    return values.length === 1 ? values[0] : values[1] - values[0];
-  };
+  const preference = (observation) => { const values = outputs(policy, observation); return values.length === 1 ? values[0] : values[1] - values[0]; };
+  const worth = (observation) => Math.max(...outputs(value, observation));
   function show() {
-    const { pen, width, height } = prepared(map), cells = 40, wide = width / cells, high = height / cells, grid = [];
-    for (let i = 0; i < cells; i++) for (let j = 0; j < cells; j++) grid.push(preference((2 * (i + 0.5) / cells - 1) * LEAN, (1 - 2 * (j + 0.5) / cells) * FASTEST));
-    const typical = grid.map(Math.abs).sort((a, b) => a - b)[grid.length >> 1] || 1;
-    grid.forEach((value, k) => {
-      pen.globalAlpha = Math.min(1, Math.abs(value) / typical) * 0.8 + 0.05;
-      pen.fillStyle = colour(value > 0 ? "--pole" : "--cart");
+    const { pen, width, height } = prepared(map), cells = 40, wide = width / cells, high = height / cells, grid = [], shows = find("select").value ? worth : preference;
+    for (let i = 0; i < cells; i++) for (let j = 0; j < cells; j++) grid.push(shows(seen((2 * (i + 0.5) / cells - 1) * LEAN, (1 - 2 * (j + 0.5) / cells) * FASTEST)));
+    const typical = grid.map(Math.abs).sort((a, b) => a - b)[grid.length >> 1] || 1, least = Math.min(...grid), most = Math.max(...grid);
+    grid.forEach((cell, k) => {
+      pen.globalAlpha = (shows === worth ? (cell - least) / (most - least || 1) : Math.min(1, Math.abs(cell) / typical)) * 0.8 + 0.05;
+      pen.fillStyle = colour(shows === worth || cell < 0 ? "--cart" : "--pole");
       const i = Math.floor(k / cells), j = k % cells, x = Math.round(i * wide), y = Math.round(j * high);
       pen.fillRect(x, y, Math.round((i + 1) * wide) - x, Math.round((j + 1) * high) - y);
     });
+    find(".legend").textContent = shows === worth ? `; worth ${least.toFixed(1)} (pale) to ${most.toFixed(1)} (blue)` : "";
     pen.globalAlpha = 1; pen.strokeStyle = colour("--ink"); pen.lineWidth = 1.5; pen.beginPath();
     const at = ([, , theta, thetaDot]) => [(theta / LEAN + 1) / 2 * width, (1 - thetaDot / FASTEST) / 2 * height];
     path.forEach((state, k) => { const [x, y] = at(state); if (k) pen.lineTo(x, y); else pen.moveTo(x, y); });
@@ -268,7 +269,7 @@ function explore(root, { policy, name = "the agent" }) {
       onTrack.pen.setLineDash([4, 4]); onTrack.pen.lineWidth = 2; onTrack.pen.strokeStyle = colour("--ink"); onTrack.pen.beginPath();
       onTrack.pen.moveTo(...(hand.pole ? onTrack.tip : onTrack.middle)); onTrack.pen.lineTo(hand.x, hand.y); onTrack.pen.stroke(); onTrack.pen.setLineDash([]);
     }
-    root.querySelectorAll("label").forEach((label) => { label.querySelector("output").textContent = label.querySelector("input").value; });
+    root.querySelectorAll("input").forEach((input) => { input.nextElementSibling.textContent = input.value; });
   }
   function drop(theta, thetaDot) {
     cart = new Cart([number(".x"), number(".v"), theta, thetaDot]); path = [cart.state]; nudges = 0; start = [theta, thetaDot];
@@ -314,7 +315,8 @@ function explore(root, { policy, name = "the agent" }) {
   map.setAttribute("aria-label", `where ${name} pushes to the left (blue) and to the right (orange), over angle and angular velocity; the arrow keys choose where the cart starts`);
   for (const [button, way] of [[".left", -1], [".right", 1]]) find(button).addEventListener("click", () => { nudge(); cart.state[3] += way * GUST; });
   find(".drop").addEventListener("click", () => drop(0, 0));
-  root.querySelectorAll("input").forEach((input) => input.addEventListener("input", show));
+  root.querySelectorAll("input, select").forEach((input) => input.addEventListener("input", show));
+  find(".which").hidden = !value;
   window.addEventListener("resize", show);
   say(`Where ${name} pushes: blue to the left, orange to the right. Click on the map, and the cart starts there.`);
   find(".words").style.minHeight = `${find(".words").offsetHeight}px`;  // what stands below it stays where it is
@@ -407,6 +409,21 @@ function replay(root, { film, label, speed }) {
       if (event.buttons) jump(from[0] - Math.round((event.clientX - from[1]) / canvas.clientWidth * SPAN));
     });
   }
+}
+
+/** Two episodes side by side: which is better? Who has given it a name, `game`, is told. */
+function compare(root, { films, game = null }) {
+  const sides = ["left", "right"], both = films.map(moments);
+  root.innerHTML = `<main data-lm-suppress-shortcuts="true"><div class="words" role="status">Which is better?</div><div class="both pair">
+    ${sides.map((side) => `<div><canvas role="img" aria-label="the ${side} cart"></canvas><div class="keys choose"><button aria-pressed="false">The ${side} one</button></div></div>`).join("")}
+    </div>${CONTROLS(1)}</main>`;
+  const screens = [...root.querySelectorAll("canvas")].map((canvas, i) => screen(canvas, both[i])), buttons = [...root.querySelectorAll(".choose button")];
+  player(root, Math.max(...both.map((rows) => rows.length)), (k) => screens.forEach((show, i) => show(Math.min(k, both[i].length - 1))));
+  buttons.forEach((button, i) => button.addEventListener("click", () => {
+    buttons.forEach((each) => { each.classList.toggle("on", each === button); each.setAttribute("aria-pressed", String(each === button)); });
+    root.querySelector(".words").textContent = `You find the ${sides[i]} one better.`;
+    if (game) window.parent.postMessage({ cartpole: game, better: sides[i] }, "*");
+  }));
 }
 
 if (typeof module !== "undefined") module.exports = { step, fallen, observed, outputs, pushOf, moments };

@@ -6,6 +6,7 @@ Screenshots stay in build/browser/. The browser reaches nothing but this machine
 import contextlib
 import json
 import os
+import re
 import secrets
 import shutil
 import socket
@@ -17,15 +18,18 @@ import urllib.request
 from datetime import datetime
 
 import nbformat
+import numpy as np
 import pytest
+import torch
 from chromium import PLAY, chromium  # first: it says so where Playwright is missing
 from playwright.sync_api import TimeoutError
 from scratch import ROOT, committed_lessons
 
+from cartpole_lessons.algorithms import better_dqn
 from cartpole_lessons.algorithms.hand_made import LinearPolicy
 from cartpole_lessons.environment import make_envs
 from cartpole_lessons.rollout import collect_episodes
-from cartpole_lessons.widgets import ExploreCartPole, PlayCartPole, ReplayCartPole
+from cartpole_lessons.widgets import ComparePair, ExploreCartPole, PlayCartPole, ReplayCartPole
 
 PICTURES = ROOT / "build" / "browser"
 LESSONS = [name.removesuffix(".ipynb") for name in committed_lessons()]
@@ -93,6 +97,8 @@ class Server:
         cells = [
             "from cartpole_lessons.widgets import PlayCartPole\ngame = PlayCartPole()\ngame",
             "print(game.episodes().lengths.tolist())",
+            "from cartpole_lessons.widgets import ComparePair\npair = ComparePair([[0.0] * 4] * 9, [[1.0] * 4] * 9)\npair",
+            "print(pair.answer)",
         ]
         game = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(cell) for cell in cells], metadata=notebook.metadata)
         nbformat.write(game, self.folder / "game.ipynb")
@@ -229,7 +235,7 @@ def test_committed_films_play_before_a_cell_has_run(server, page):
 
 
 @pytest.mark.parametrize("server", ["lab", "notebook"], indirect=True, scope="module")
-def test_python_has_the_episodes_that_were_played(server, page):
+def test_python_has_the_episodes_that_were_played_and_the_answer_that_was_clicked(server, page):
     _open(server, page, "game")
     server.wait_until_idle()
 
@@ -251,6 +257,11 @@ def test_python_has_the_episodes_that_were_played(server, page):
     heard = json.loads(said.inner_text())
     assert [abs(steps - shown) <= 3 for steps, shown in zip(heard, durations, strict=True)] == [True, True]  # the score has one digit
     page.screenshot(path=PICTURES / f"{server.front_end}-game.png")
+    run(2)
+    page.frame_locator("iframe[srcdoc]").last.get_by_role("button", name="The right one").click()
+    page.wait_for_timeout(1_000)
+    run(3)
+    page.locator(".jp-CodeCell").nth(3).get_by_text("right", exact=True).wait_for()
 
 
 def _open(server, page, name):
@@ -503,6 +514,37 @@ def test_a_replay_waits_for_a_reader_who_wants_less_motion(saved):
     replay.get_by_role("button", name="Play").click()
     page.wait_for_timeout(700)
     assert seconds_of(replay) > 0
+
+
+@pytest.mark.parametrize("width", [1_400, 390])
+def test_two_episodes_are_compared_by_keys_alone(saved, width):
+    _, (pair,) = saved([ComparePair([[0.0, 0.0, 0.1, 0.0]] * 20, [[1.0, 0.0, -0.1, 0.0]] * 9)], "pair", width)
+    left, right = (pair.get_by_role("button", name=f"The {side} one") for side in ("left", "right"))
+    assert left.bounding_box()["y"] == right.bounding_box()["y"], "left is left on a narrow screen, too"
+    right.press("Enter")
+    pair.get_by_text("You find the right one better.").wait_for()
+    left.press("Space")
+    pair.get_by_text("You find the left one better.").wait_for()
+    assert [each.get_attribute("aria-pressed") for each in (left, right)] == ["true", "false"]
+    assert pair.locator(".at").get_attribute("max") == "19"
+
+
+def test_the_map_shows_what_states_are_worth_where_a_network_knows(saved):
+    torch.manual_seed(0)
+    network = better_dqn.QNetwork()
+    page, (values, pushes) = saved([ExploreCartPole(network, value=network), ExploreCartPole(network)], "values")
+    assert pushes.locator(".map").is_visible()
+    assert not pushes.locator("select").is_visible()
+    picture = "() => document.querySelector('iframe').contentDocument.querySelector('.map').toDataURL()"
+    before = page.evaluate(picture)
+    values.locator("select").select_option("value")
+    assert page.evaluate(picture) != before
+    least, most = (float(number) for number in re.findall(r"[\d.]+", values.locator(".legend").inner_text()))
+    angle, speed = np.meshgrid(*((np.arange(40) + 0.5) / 20 - 1,) * 2)
+    grid = np.stack([0 * angle, 0 * angle, angle * np.radians(12), 3 * speed], -1).astype("f4")
+    with torch.no_grad():
+        worth = network(torch.from_numpy(grid)).amax(-1)
+    np.testing.assert_allclose([least, most], [worth.min(), worth.max()], atol=0.051)
 
 
 def test_the_colours_are_those_that_the_page_around_asks_for(saved):
