@@ -166,7 +166,7 @@ def test_a_page_needs_nothing_else_and_runs_no_name():
 def test_the_map_shows_as_a_page_of_its_own_and_refuses_what_cannot_run_there():
     bundle = ExploreCartPole(dqn.QNetwork(), name="</script>")._repr_mimebundle_()
     page = html.unescape(re.search(r'srcdoc="([^"]*)"', bundle["text/html"])[1])
-    assert "explore(document.getElementById('game')" in page
+    assert "explore(game, " in page
     assert page.count("</script>") == 1
     assert re.findall(r"https?://", page) == []
     assert "it needs a notebook that shows HTML" in bundle["text/plain"]
@@ -259,7 +259,7 @@ def test_what_cannot_be_replayed_is_refused_in_one_sentence(played, keywords, wo
 
 def test_a_pair_is_compared_and_python_has_the_answer():
     pair = ComparePair(np.zeros((25, 4)), np.ones((9, 4)))
-    assert "compare(document.getElementById('game')" in pair.to_page()
+    assert "compare(game, " in pair.to_page()
     with pytest.raises(InvalidInput, match="anywidget"):
         _ = pair.answer
     for content in ({}, {"better": "both"}, {"better": ["left"]}):

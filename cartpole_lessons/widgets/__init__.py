@@ -67,8 +67,9 @@ class _Page:
         return (
             f'<!doctype html><html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width"><title>{self._title}</title>'
             f"</head><body><div id='game'></div><script>{code}\nconst style = document.createElement('style'); style.textContent = STYLE; "
-            f"document.head.append(style); {self._call}(document.getElementById('game'), {options}); "
-            "if (window.frameElement) frameElement.style.height = `${document.documentElement.scrollHeight}px`;</script></body></html>"
+            f"document.head.append(style); const game = document.getElementById('game'); {self._call}(game, {options}); "
+            # As high as it is, however wide its place becomes.
+            "new ResizeObserver(() => { if (window.frameElement) frameElement.style.height = `${game.offsetHeight}px`; }).observe(game);</script></body></html>"
         )
 
     def to_html(self) -> str:

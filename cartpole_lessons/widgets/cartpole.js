@@ -312,13 +312,15 @@ function explore(root, { policy, value = null, name = "the agent" }) {
   });
   find(".cart").addEventListener("pointermove", (event) => { if (hand) { hand.x = event.offsetX; hand.y = event.offsetY; } });
   for (const over of ["pointerup", "pointercancel"]) find(".cart").addEventListener(over, () => { hand = null; });
-  map.setAttribute("aria-label", `where ${name} pushes to the left (blue) and to the right (orange), over angle and angular velocity; the arrow keys choose where the cart starts`);
+  map.setAttribute("aria-label", `where ${name} pushes to the left (blue) and to the right (orange), or what states are worth, over angle and angular velocity; the arrow keys choose where the cart starts`);
   for (const [button, way] of [[".left", -1], [".right", 1]]) find(button).addEventListener("click", () => { nudge(); cart.state[3] += way * GUST; });
   find(".drop").addEventListener("click", () => drop(0, 0));
   root.querySelectorAll("input, select").forEach((input) => input.addEventListener("input", show));
   find(".which").hidden = !value;
   window.addEventListener("resize", show);
-  say(`Where ${name} pushes: blue to the left, orange to the right. Click on the map, and the cart starts there.`);
+  const explain = () => say(`${find("select").value ? "What states are worth: the bluer, the more." : `Where ${name} pushes: blue to the left, orange to the right.`} Click on the map, and the cart starts there.`);
+  find("select").addEventListener("input", explain);
+  explain();
   find(".words").style.minHeight = `${find(".words").offsetHeight}px`;  // what stands below it stays where it is
   show();
 }

@@ -4,7 +4,6 @@ function paint(frame) {
   if (!root || !theme) return;
   root.dataset.theme = theme;
   frame.contentWindow.dispatchEvent(new Event("resize"));  // it draws itself anew
-  frame.style.height = `${root.querySelector("#game")?.scrollHeight || frame.offsetHeight}px`;
 }
 
 document.addEventListener("DOMContentLoaded", () => {
@@ -15,7 +14,6 @@ document.addEventListener("DOMContentLoaded", () => {
   const frames = [...document.querySelectorAll("iframe[srcdoc]")];
   for (const frame of frames) { frame.addEventListener("load", () => paint(frame)); paint(frame); }
   new MutationObserver(() => frames.forEach(paint)).observe(document.documentElement, { attributeFilter: ["data-theme"] });
-  window.addEventListener("resize", () => frames.forEach(paint));
 });
 
 // Paper is white, whatever the screen was.
