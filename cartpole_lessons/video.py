@@ -1,4 +1,7 @@
-"""Films of an agent: record an episode and show it in the notebook, or record some episodes of a training."""
+"""Films of an agent: record an episode and show it in the notebook, or record some episodes of a training.
+
+Where a film cannot be made, because ffmpeg or pygame is missing, `record` returns the same episode as a `ReplayCartPole`.
+"""
 
 import base64
 import contextlib
@@ -26,6 +29,7 @@ from cartpole_lessons.errors import InvalidInput, MissingDependency, RecordingEr
 from cartpole_lessons.evaluation import HELD_OUT_SEED
 from cartpole_lessons.policy import Policy
 from cartpole_lessons.rollout import play_episode
+from cartpole_lessons.widgets import ReplayCartPole
 
 #: A film plays while it is in sight, unless its reader has asked for less motion, and its controls cover it only when they are wanted. Where a notebook
 #: is not trusted this is left out, and the controls stay.
@@ -72,26 +76,35 @@ class Video:
     __repr__ = __str__
 
 
+class Unfilmed(ReplayCartPole):
+    """What stands in for a film that could not be made: it plays in a notebook, and is no file."""
+
+    missing: MissingDependency
+
+    def save(self, path: str | os.PathLike) -> Path:
+        """Say what a film needs."""
+        raise self.missing
+
+
 @dataclass(frozen=True)
 class SideBySide:
     """Films next to each other in a notebook."""
 
-    videos: tuple[Video, ...]
+    videos: tuple[Video | Unfilmed, ...]
 
     def _repr_mimebundle_(self, include: object = None, exclude: object = None) -> dict[str, str]:
         from PIL import Image
 
-        posters = [np.asarray(Image.open(io.BytesIO(video.poster)).convert("RGB")) for video in self.videos]
-        height = min(map(len, posters))
-        joined = np.concatenate([poster[:height] for poster in posters], axis=1)
-        return {
-            "text/html": "".join(video.to_html() for video in self.videos),
-            "image/png": base64.b64encode(_encode_png(joined)).decode(),
-            "text/plain": "\n".join(map(str, self.videos)),
-        }
+        shown = {"text/html": "".join(video.to_html() for video in self.videos), "text/plain": "\n".join(map(str, self.videos))}
+        posters = [np.asarray(Image.open(io.BytesIO(video.poster)).convert("RGB")) for video in self.videos if isinstance(video, Video)]
+        if posters:
+            height = min(map(len, posters))
+            joined = np.concatenate([poster[:height] for poster in posters], axis=1)
+            shown["image/png"] = base64.b64encode(_encode_png(joined)).decode()
+        return shown
 
 
-def side_by_side(*videos: Video) -> SideBySide:
+def side_by_side(*videos: Video | Unfilmed) -> SideBySide:
     """Show several films in one row."""
     if not videos:
         raise InvalidInput("side_by_side needs at least one film: pass what record(...) returned.")
@@ -106,16 +119,20 @@ def record(
     max_steps: int | None = None,
     label: str | None = None,
     slow_motion: int = 1,
-) -> Video:
+) -> Video | Unfilmed:
     """Film one greedily played episode: a frame of the start and one after each step, so duration + 1 frames.
 
     max_steps: stop filming after so many steps (None: the episode's end). slow_motion: how many times slower than life the film plays.
-    Global random state is left alone.
+    Global random state is left alone. Where ffmpeg or pygame is missing, the episode plays in the notebook without them, but cannot be saved.
     """
     slow_motion = check_count("slow_motion", slow_motion)
     if max_steps is not None:
         max_steps = check_count("max_steps", max_steps)
-    env = make_env(env_id, seed=check_seed(seed), render="rgb_array")
+    try:
+        _ffmpeg_program()
+        env = make_env(env_id, seed=check_seed(seed), render="rgb_array")
+    except MissingDependency as missing:
+        return _replay(missing, policy, env_id, seed, max_steps, label, slow_motion)
     with seeded(seed) as interrupts, closing_beside_windows(env):
         moments = itertools.islice(play_episode(env, policy), None if max_steps is None else max_steps + 1)
         # Encoded as they come: the frames of a long episode would fill the memory.
@@ -123,6 +140,40 @@ def record(
             (interrupts.check() or env.render() for _ in moments), fps=env.metadata["render_fps"] / slow_motion, label=label or ""
         )
     return film if label else replace(film, label=f"{env_id}: {film.frames - 1} steps")
+
+
+def _replay(
+    missing: MissingDependency,
+    policy: Policy | Callable,
+    env_id: str,
+    seed: int,
+    max_steps: int | None,
+    label: str | None,
+    slow_motion: int,
+) -> Unfilmed:
+    """The episode of `record`, seen without a film; `missing` where it has not four numbers to show."""
+    env = _Noted(make_env(env_id, seed=seed))
+    with seeded(seed) as interrupts:
+        moments = itertools.islice(play_episode(env, policy), None if max_steps is None else max_steps + 1)
+        seen = [interrupts.check() or observation for observation in moments]
+    try:
+        film = Unfilmed(seen, env.actions, label=label or f"{env_id}: {len(env.actions)} steps", speed=1 / slow_motion)
+    except InvalidInput:
+        raise missing from None
+    film.missing = missing
+    return film
+
+
+class _Noted(gym.Wrapper):
+    """Keeps the actions that were taken."""
+
+    def __init__(self, env: gym.Env) -> None:
+        super().__init__(env)
+        self.actions: list = []
+
+    def step(self, action):
+        self.actions.append(action)
+        return super().step(action)
 
 
 def encode(frames: Iterable[np.ndarray], *, fps: float, label: str) -> Video:

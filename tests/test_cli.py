@@ -25,7 +25,7 @@ from cartpole_lessons.algorithms import hand_made, ppo
 from cartpole_lessons.checkpoints import load_checkpoint, save_checkpoint
 from cartpole_lessons.cli import open_checkpoint, parse_grid, parse_seeds, parse_settings
 from cartpole_lessons.display import virtual_display
-from cartpole_lessons.errors import InvalidInput
+from cartpole_lessons.errors import InvalidInput, RecordingError
 from cartpole_lessons.evaluation import evaluate
 from cartpole_lessons.hyperparameters import describe_kind, explained, kind_of, settings_of
 from cartpole_lessons.lessons import lessons, load_lesson
@@ -547,11 +547,19 @@ def test_a_report_shows_failures_and_lets_no_text_become_markup(command):
 
 def test_a_report_without_films_trains_nothing_and_a_film_that_cannot_be_made_leaves_its_reason(command, sequential, monkeypatch, missing):
     command("study hand_made --seeds 1 --folder s")
+
+    def no_film(*_, **__):
+        raise RecordingError("The disk is full.")
+
+    with monkeypatch.context() as broken:
+        broken.setattr(report, "record", no_film)
+        assert command("report s").code == 0
+    assert "hand_made: no film. The disk is full." in Path("report.html").read_text(encoding="utf-8")
     missing("pygame")
     assert command("report s").code == 0
     page = Path("report.html").read_text(encoding="utf-8")
-    assert "hand_made: no film. " in page
-    assert "pip install pygame-ce" in page
+    assert "hand_made: no film. " not in page
+    assert page.count("<iframe") == 1  # the episode plays all the same
     monkeypatch.setattr(hand_made, "train", lambda **keywords: pytest.fail("trained"))
     assert command("report s --no-films").code == 0
     page = Path("report.html").read_text(encoding="utf-8")

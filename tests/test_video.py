@@ -272,7 +272,11 @@ def test_without_ffmpeg_the_message_holds_the_command(monkeypatch, tmp_path):
         raise RuntimeError("No ffmpeg exe could be found.")
 
     monkeypatch.setattr("imageio_ffmpeg.get_ffmpeg_exe", not_found)  # as its wheel for an unknown platform does
-    for film in (lambda: encode(NOISE[:2], fps=10, label=""), lambda: filmed(tmp_path)):
+    for film in (
+        lambda: encode(NOISE[:2], fps=10, label=""),
+        lambda: filmed(tmp_path),
+        lambda: record(always_right).save(tmp_path / "film.mp4"),
+    ):
         with pytest.raises(MissingDependency) as caught:
             film()
         one_sentence(caught.value, "`pip install --force-reinstall imageio-ffmpeg`", "`apt-get install -y ffmpeg`")
@@ -287,8 +291,35 @@ def test_without_ffmpeg_the_message_holds_the_command(monkeypatch, tmp_path):
 def test_without_a_package_the_message_holds_the_command(missing, tmp_path, module, package):
     missing(module)
     with pytest.raises(MissingDependency) as caught:
-        filmed(tmp_path) if module == "moviepy" else record(always_right, max_steps=1)
+        filmed(tmp_path) if module == "moviepy" else record(always_right, max_steps=1).save(tmp_path / "film.mp4")
     one_sentence(caught.value, f"`pip install {package}`")
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("env_id", ["CartPole-v1", "cartpole_lessons/ContinuousCartPole-v0"])
+def test_without_ffmpeg_the_same_episode_plays_in_the_notebook(missing, env_id):
+    act = always_right if env_id == "CartPole-v1" else lambda observations: np.full((len(observations), 1), 0.5, np.float32)
+    films = [record(act, env_id, seed=1)]
+    missing("imageio_ffmpeg")
+    with global_state_untouched():
+        films += [record(act, env_id, seed=1), record(act, env_id, seed=1, max_steps=3, label="three", slow_motion=4)]
+    _, whole, start = films
+    moments = [len(base64.b64decode(film.options["film"]["rows"])) // 10 for film in (whole, start)]
+    assert moments == [films[0].frames, 4]
+    assert whole.options["label"] == films[0].label
+    assert start.options["label"] == "three"
+    assert start.options["speed"] == 0.25
+    assert whole.options["film"]["largest"][4] == (1 if env_id == "CartPole-v1" else 0.5)
+    shown = side_by_side(*films)._repr_mimebundle_()
+    assert (shown["text/html"].count("<video"), shown["text/html"].count("<iframe")) == (1, 2)
+    assert "image/png" in shown
+    assert "image/png" not in side_by_side(whole)._repr_mimebundle_()
+
+
+def test_without_ffmpeg_and_without_four_numbers_the_message_holds_the_command(missing):
+    missing("imageio_ffmpeg")
+    with pytest.raises(MissingDependency, match="pip install imageio-ffmpeg"):
+        record(lambda observations: np.zeros(len(observations), dtype=int), "Acrobot-v1", max_steps=2)
 
 
 # Films of a training

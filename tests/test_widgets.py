@@ -11,11 +11,14 @@ import gymnasium as gym
 import numpy as np
 import pytest
 import torch
+from conftest import one_sentence
 
-from cartpole_lessons.algorithms import better_dqn, dqn, hand_made, policy_gradient, reinforce
-from cartpole_lessons.environment import make_env
+from cartpole_lessons.algorithms import actor_critic, better_dqn, dqn, hand_made, policy_gradient, reinforce
+from cartpole_lessons.environment import make_env, make_envs
 from cartpole_lessons.errors import InvalidInput
-from cartpole_lessons.widgets import ExploreCartPole, PlayCartPole, TuneCartPole, network_of
+from cartpole_lessons.rollout import collect_episodes
+from cartpole_lessons.swing_up import SWING_UP
+from cartpole_lessons.widgets import ComparePair, ExploreCartPole, PlayCartPole, ReplayCartPole, TuneCartPole, network_of
 
 MODULE = files("cartpole_lessons.widgets").joinpath("cartpole.js")
 with_node = pytest.mark.skipif(shutil.which("node") is None, reason="node is not installed")
@@ -31,6 +34,9 @@ def node(script, given):
 
 def test_python_has_the_episodes_that_the_page_tells_of_and_ignores_nonsense():
     game = PlayCartPole()
+    with pytest.raises(InvalidInput, match="anywidget"):
+        game.episodes()
+    game.options["game"] = "as if somebody watched"
     with pytest.raises(InvalidInput, match="No episode"):
         game.episodes()
     start = [0.01, -0.02, 0.03, 0.01]
@@ -91,11 +97,20 @@ def test_the_physics_is_gymnasiums_in_every_bit_of_every_observation(balanced):
     np.testing.assert_array_equal(np.array(answered, dtype=np.float32), np.array(seen))
 
 
+def dead_outputs():
+    network = better_dqn.QNetwork()
+    torch.nn.init.zeros_(network.layers[-1].weight)
+    return network
+
+
 POLICIES = {
     "policy_gradient": policy_gradient.PolicyNetwork,
     "reinforce": lambda: reinforce.PolicyNetwork().eval(),
     "dqn": dqn.QNetwork,
     "better_dqn": lambda: better_dqn.QNetwork(dueling=False),
+    "dueling": better_dqn.QNetwork,
+    "critic": actor_critic.Critic,
+    "dead outputs": dead_outputs,
     "hand_made": lambda: hand_made.LinearPolicy([1.0, 2.0, 30.0, 8.0]),
 }
 
@@ -110,9 +125,9 @@ def test_networks_run_in_the_page_as_they_do_in_torch(name):
     answered = node(script, {"network": network_of(policy), "observations": observations.tolist()})
     with torch.no_grad():
         said = policy(observations).reshape(200, -1).double()
-    if "dqn" in name:
-        said = (said - policy.start_value) / 10  # which push is better is the same without
     np.testing.assert_allclose([row[0] for row in answered], said, rtol=1e-4, atol=1e-5)
+    if name == "critic":
+        return
     sure = (said[:, -1] - (said[:, 0] if said.shape[1] == 2 else 0)).abs() > 1e-5
     pushes = 2 * policy.act(observations.numpy()) - 1
     assert [row[1] for row, is_sure in zip(answered, sure, strict=True) if is_sure] == pushes[sure.numpy()].tolist()
@@ -122,14 +137,23 @@ def test_what_cannot_play_in_the_page_is_refused():
     wide = policy_gradient.PolicyNetwork(hidden=20_000)
     odd = policy_gradient.PolicyNetwork()
     odd.layers.append(torch.nn.Sigmoid())
-    for policy in (torch.nn.Linear(4, 2), wide, odd, better_dqn.QNetwork(dueling=True)):
+
+    class Bent(policy_gradient.PolicyNetwork):
+        def forward(self, observations):
+            return super().forward(observations) ** 2
+
+    three = policy_gradient.PolicyNetwork()
+    three.layers[-1] = torch.nn.Linear(64, 3)
+    tanh = policy_gradient.PolicyNetwork()
+    tanh.layers.append(torch.nn.Tanh())
+    for policy in (torch.nn.Linear(4, 2), wide, odd, Bent(), three, tanh):
         with pytest.raises(InvalidInput):
             PlayCartPole(opponent=policy)
 
 
 def test_a_page_needs_nothing_else_and_runs_no_name():
     game = PlayCartPole(policy_gradient.PolicyNetwork(), name="</script><b>me")
-    page = game.to_html()
+    page = game.to_page()
     assert "://" not in page
     assert page.count("</script>") == 1
     shown = game._repr_mimebundle_()
@@ -142,7 +166,7 @@ def test_a_page_needs_nothing_else_and_runs_no_name():
 def test_the_map_shows_as_a_page_of_its_own_and_refuses_what_cannot_run_there():
     bundle = ExploreCartPole(dqn.QNetwork(), name="</script>")._repr_mimebundle_()
     page = html.unescape(re.search(r'srcdoc="([^"]*)"', bundle["text/html"])[1])
-    assert "explore(document.getElementById('game')" in page
+    assert "explore(game, " in page
     assert page.count("</script>") == 1
     assert re.findall(r"https?://", page) == []
     assert "it needs a notebook that shows HTML" in bundle["text/plain"]
@@ -179,7 +203,7 @@ def test_what_a_rule_reaches_is_what_lesson_01_computes():
     start, lasts = (0.05, 0.0, 0.03, 0.0), []
     for gains in rules:
         state, steps = np.array(start), 0
-        while steps < 300 and abs(state[0]) <= env.x_threshold and abs(state[2]) <= env.theta_threshold_radians:
+        while steps < 500 and abs(state[0]) <= env.x_threshold and abs(state[2]) <= env.theta_threshold_radians:
             env.state, env.force_mag = state, np.clip(np.dot(gains, state), -10, 10)
             env.steps_beyond_terminated = None
             env.step(1)
@@ -189,10 +213,92 @@ def test_what_a_rule_reaches_is_what_lesson_01_computes():
         node("console.log(JSON.stringify(given.rules.map((gains) => game.stands(gains, given.start))))", {"rules": rules, "start": start})
         == lasts
     )
-    assert {min(lasts), max(lasts)} == {lasts[6], 300}
+    assert {min(lasts), max(lasts)} == {lasts[6], 500}
 
 
 @pytest.mark.parametrize("gains", [(1, 2, 3), "abcd", (1, 2, 3, float("nan")), None, (1, 2, 3, "x")])
 def test_a_rule_has_four_gains(gains):
     with pytest.raises(InvalidInput, match="four gains"):
         TuneCartPole(gains)
+
+
+# Replays
+
+
+def moments(replay):
+    """What the page will show of each moment."""
+    return np.array(node("console.log(JSON.stringify(game.moments(given)))", replay.options["film"]))
+
+
+@with_node
+@pytest.mark.parametrize("env_id", ["CartPole-v1", "cartpole_lessons/ContinuousCartPole-v0", SWING_UP])
+def test_a_replay_shows_what_was_seen_and_done(env_id):
+    rng = np.random.default_rng(0)
+    act = (
+        (lambda seen: rng.integers(2, size=len(seen)))
+        if env_id == "CartPole-v1"
+        else (lambda seen: rng.uniform(-1, 1, (len(seen), 1)).astype("f4"))
+    )
+    played = collect_episodes(make_envs(env_id, 3, seed=0), act)
+    for number, length in enumerate(played.lengths):
+        rows = moments(ReplayCartPole(played, episode=number))
+        assert rows.shape == (length, 5)
+        seen, pushes = played.observations[:length, number].numpy(), played.actions[:length, number].reshape(-1).numpy()
+        # Half of a 32,767th of the largest is as near as two bytes can come, and under a pixel.
+        np.testing.assert_allclose(rows[:, :4], seen, rtol=0, atol=1.01 * np.abs(seen).max() / 65_534)
+        np.testing.assert_allclose(rows[:, 4], 2 * pushes - 1 if env_id == "CartPole-v1" else pushes, atol=1e-4)
+
+
+@with_node
+def test_a_replay_takes_observations_alone_one_more_than_actions_and_numbers_that_are_all_zero():
+    seen = [[0.0, -1.0, 0.1, 2.0], [0.0, 1.0, 0.2, 1.0], [0.0, 0.5, -0.3, 0.0]]
+    np.testing.assert_allclose(moments(ReplayCartPole(torch.tensor(seen, requires_grad=True))), seen, atol=1e-4)
+    for actions in ([0, 1], [[-1.0], [1.0]], np.array([False, True])):
+        np.testing.assert_allclose(moments(ReplayCartPole(seen, actions))[:, 4], [-1, 1, 0])
+
+
+def test_a_replay_is_small():
+    assert len(ReplayCartPole(np.random.default_rng(0).normal(size=(501, 4)), [0, 1] * 250).options["film"]["rows"]) < 7_000
+
+
+@pytest.mark.parametrize(
+    ("played", "keywords", "word"),
+    [
+        ("a film", {}, "Episodes"),
+        (None, {}, "four numbers"),
+        ([[1, 2, 3]], {}, "four numbers"),
+        (np.zeros((0, 4)), {}, "four numbers"),
+        (np.zeros((10_001, 4)), {}, "10,000"),
+        (np.full((5, 4), np.nan), {}, "infinite"),
+        (np.zeros((5, 4)), {"actions": [0, 1]}, "one push for each step"),
+        (np.zeros((2, 4)), {"actions": np.zeros((2, 2))}, "one push for each step"),
+        (np.zeros((2, 4)), {"actions": 1}, "one push for each step"),
+        (np.zeros((2, 4)), {"actions": ["left", "right"]}, "another environment"),
+        (np.zeros((2, 4)), {"actions": [0, 2]}, "another environment"),
+        (np.zeros((2, 4)), {"speed": 0}, "speed"),
+        ("episodes", {"episode": 2}, "These are 2 episodes"),
+        ("episodes", {"episode": -1}, "These are 2 episodes"),
+    ],
+)
+def test_what_cannot_be_replayed_is_refused_in_one_sentence(played, keywords, word):
+    if isinstance(played, str) and played == "episodes":
+        played = collect_episodes(make_envs(num_envs=2, seed=0), lambda seen: np.ones(len(seen), dtype=int))
+    with pytest.raises(InvalidInput) as caught:
+        ReplayCartPole(played, **keywords)
+    one_sentence(caught.value, word)
+
+
+def test_a_pair_is_compared_and_python_has_the_answer():
+    pair = ComparePair(np.zeros((25, 4)), np.ones((9, 4)))
+    assert "compare(game, " in pair.to_page()
+    with pytest.raises(InvalidInput, match="anywidget"):
+        _ = pair.answer
+    for content in ({}, {"better": "both"}, {"better": ["left"]}):
+        pair.hear(content)
+    with pytest.raises(InvalidInput, match="anywidget"):
+        _ = pair.answer
+    for answer in ("right", "left"):
+        pair.hear({"better": answer})
+        assert pair.answer == answer
+    with pytest.raises(InvalidInput, match="four numbers"):
+        ComparePair(np.zeros((25, 4)), np.zeros((2, 25, 4)))

@@ -82,21 +82,24 @@ def pages() -> dict[str, str]:
 
 
 def first_page() -> str:
-    """site/index.md with the game, the race and the path in their places."""
-    race = saved_output(ROOT / "notebooks" / "05_ppo.ipynb", "PlayCartPole(opponent=")
+    """site/index.md with the replay, the game, the race and the path in their places."""
+    replay, race = (
+        at_once(saved_output(ROOT / "notebooks" / "05_ppo.ipynb", shown)) for shown in ("ReplayCartPole(", "PlayCartPole(opponent=")
+    )
     steps = [
         f"1. [{title}](notebooks/{name})\n\n   {summary}\n\n   {minutes} minutes{f', builds on {needs}' if needs else ''}"
         for title, name, summary, minutes, needs in badges.path_rows()
     ]
     text = (SITE / "index.md").read_text(encoding="utf-8")
-    for name, inside in {"game": raw(frame(PlayCartPole())), "race": raw(race), "path": "\n".join(steps)}.items():
+    frames = {"replay": replay, "game": at_once(PlayCartPole().to_html()), "race": race}
+    for name, inside in {**{name: raw(html) for name, html in frames.items()}, "path": "\n".join(steps)}.items():
         text = badges.region(text, name, inside, "site/index.md")
     return text
 
 
-def frame(widget: PlayCartPole) -> str:
-    """What a notebook shows of a widget. On the first page it does not wait until it is scrolled to."""
-    return widget._repr_mimebundle_()["text/html"].replace('loading="lazy"', "")
+def at_once(html: str) -> str:
+    """A widget's frame, which on the first page does not wait until it is scrolled to."""
+    return html.replace('loading="lazy"', "")
 
 
 def saved_output(path: Path, source: str) -> str:

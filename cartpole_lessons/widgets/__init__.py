@@ -1,14 +1,18 @@
-"""Play CartPole in the notebook: a game in the page itself, with Gymnasium's physics in JavaScript. It needs no kernel once it is shown.
+"""Play CartPole in the notebook, and look into it: in the page itself, with Gymnasium's physics in JavaScript. It needs no kernel once it is shown.
 
 PlayCartPole()                           # arrow keys or the two buttons
 PlayCartPole(opponent=result.policy)     # you above, the agent below, from the same start
 ExploreCartPole(result.policy)           # where it pushes, as a map to click on
 TuneCartPole((5, 10, 100, 50))           # a linear rule, its gains to turn
+ReplayCartPole(game.episodes())          # an episode once more, with what was seen and done below it
+ComparePair(one, another)                # two episodes: which is better? `answer` has what was clicked
 
 game = PlayCartPole(); game              # play a few episodes, and then:
 game.episodes().lengths                  # what agents produce, from your own hands
 """
 
+import base64
+import copy
 import html
 import json
 import uuid
@@ -22,6 +26,7 @@ import torch
 from torch import nn
 from torch.nn.utils.rnn import pad_sequence
 
+from cartpole_lessons._support.checks import check_number, shown
 from cartpole_lessons.display import somebody_is_watching
 from cartpole_lessons.environment import make_env
 from cartpole_lessons.errors import InvalidInput
@@ -45,7 +50,17 @@ class _Page:
     _height: int  #: of the frame [pixels]
     options: dict[str, Any]  #: what the function gets
 
-    def to_html(self) -> str:
+    def _listen(self, hear: Callable[[dict[str, Any]], None]) -> None:
+        """Let Python hear what the page says, where anywidget is installed and somebody is watching."""
+        if somebody_is_watching() and find_spec("anywidget"):
+            self.options["game"] = uuid.uuid4().hex
+            self._ear = _ear(self.options["game"], hear)
+
+    def _must_listen(self) -> None:
+        if "game" not in self.options:
+            raise InvalidInput("Python cannot hear the page: that needs anywidget (`pip install anywidget`) and an open notebook.")
+
+    def to_page(self) -> str:
         """All of it as a page, which needs no other file."""
         code = files(__package__).joinpath("cartpole.js").read_text(encoding="utf-8")
         # Inside of a script `</` would end it.
@@ -53,15 +68,19 @@ class _Page:
         return (
             f'<!doctype html><html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width"><title>{self._title}</title>'
             f"</head><body><div id='game'></div><script>{code}\nconst style = document.createElement('style'); style.textContent = STYLE; "
-            f"document.head.append(style); {self._call}(document.getElementById('game'), {options}); "
-            "if (window.frameElement) frameElement.style.height = `${document.documentElement.scrollHeight}px`;</script></body></html>"
+            f"document.head.append(style); const game = document.getElementById('game'); {self._call}(game, {options}); "
+            # As high as it is, however wide its place becomes.
+            "new ResizeObserver(() => { if (window.frameElement) frameElement.style.height = `${game.offsetHeight}px`; }).observe(game);</script></body></html>"
         )
 
-    def _repr_mimebundle_(self, include: object = None, exclude: object = None) -> dict[str, str]:
-        page = html.escape(self.to_html(), quote=True)
+    def to_html(self) -> str:
+        """The page in a frame, for a page of something else."""
+        page = html.escape(self.to_page(), quote=True)
         look = f"width:100%;max-width:660px;height:{self._height}px;border:0"
-        frame = f'<iframe srcdoc="{page}" title="{self._title}" style="{look}" loading="lazy"></iframe>'
-        return {"text/html": frame, "text/plain": repr(self)}
+        return f'<iframe srcdoc="{page}" title="{self._title}" style="{look}" loading="lazy"></iframe>'
+
+    def _repr_mimebundle_(self, include: object = None, exclude: object = None) -> dict[str, str]:
+        return {"text/html": self.to_html(), "text/plain": repr(self)}
 
     def __repr__(self) -> str:
         rival = f", with {self.options['name']}" if "name" in self.options else ""
@@ -72,7 +91,8 @@ class PlayCartPole(_Page):
     """A game that a notebook shows: hold the pole up for ten seconds. A key says which way the cart is pushed, and no key keeps the last.
 
     opponent: a policy of these lessons, whose cart starts like yours and is drawn below it. It runs in the page, from its weights.
-    Where anywidget is installed and a person has the notebook open in JupyterLab or Notebook 7, `episodes` has what was played.
+    A gust of wind hits both carts alike.
+    Where anywidget is installed and a person has the notebook open in JupyterLab or Notebook 7, `episodes` has what was played without wind.
     """
 
     _call, _title = "play", "CartPole to play"
@@ -81,17 +101,13 @@ class PlayCartPole(_Page):
         self.options = {} if opponent is None else {"opponent": network_of(opponent), "name": _short(name)}
         self._height = 590 if self.options else 400
         self._played: list[tuple[torch.Tensor, torch.Tensor, torch.Tensor]] = []
-        if somebody_is_watching() and find_spec("anywidget"):
-            self.options["game"] = uuid.uuid4().hex
-            self._ear = _listen(self.options["game"], self.hear)
+        self._listen(self.hear)
 
     def episodes(self) -> Episodes:
         """The episodes that you have played to their end so far, as `collect_episodes` would return them. `InvalidInput` where there is none."""
         if not self._played:
-            said = "No episode has come from the game. " + (
-                "Play one to its end." if "game" in self.options else "That needs anywidget (`pip install anywidget`) and an open notebook."
-            )
-            raise InvalidInput(said)
+            self._must_listen()
+            raise InvalidInput("No episode has come from the game: play one to its end.")
         observations, actions, terminated = zip(*self._played, strict=True)
         mask = pad_sequence([torch.ones(len(pushes)) for pushes in actions]).bool()
         fell = torch.stack(terminated)
@@ -117,15 +133,18 @@ class PlayCartPole(_Page):
 
 
 class ExploreCartPole(_Page):
-    """Where a policy pushes, as a map over angle and angular velocity. A click drops the cart there, and two buttons hit its pole.
+    """Where a policy pushes, as a map over angle and angular velocity. A click drops the cart there; pull at it, or at its pole, and see.
 
     policy: one of these lessons'; it runs in the page, from its weights. Sliders change where the cart starts, the pole and the push.
+    value: a network that says what a state is worth, a critic or Q-values, of which the largest counts; the map can show that as well.
     """
 
-    _call, _title, _height = "explore", "CartPole to look into", 480
+    _call, _title, _height = "explore", "CartPole to look into", 500
 
-    def __init__(self, policy: nn.Module, *, name: str = "the agent") -> None:
+    def __init__(self, policy: nn.Module, *, value: nn.Module | None = None, name: str = "the agent") -> None:
         self.options = {"policy": network_of(policy), "name": _short(name)}
+        if value is not None:
+            self.options["value"] = network_of(value)
 
 
 class TuneCartPole(_Page):
@@ -146,7 +165,82 @@ class TuneCartPole(_Page):
         self.options = {"gains": numbers.tolist()}
 
 
-def _listen(game: str, hear: Callable[[dict[str, Any]], None]) -> Any:
+class ReplayCartPole(_Page):
+    """An episode once more, to stop at any moment: the cart, and in step with it the four observations and the push as curves.
+
+    played: `Episodes`, of which the one with the number `episode` is shown, or the observations (T, 4) of one, and its `actions` (T,) if
+    they are to be seen; one observation more, the last, may follow. speed: 1 plays as fast as life, at first.
+    """
+
+    _call, _title, _height = "replay", "CartPole to see again", 450
+
+    def __init__(self, played: Episodes | Any, actions: Any = None, *, episode: int = 0, label: str = "", speed: float = 1.0) -> None:
+        if isinstance(played, Episodes):
+            many = played.mask.shape[1]
+            if not isinstance(episode, int) or not 0 <= episode < many:
+                raise InvalidInput(f"These are {many} episodes, counted from 0, and none of them is {shown(episode)}.")
+            lasts = played.mask[:, episode]
+            played, actions = played.observations[lasts, episode], played.actions[lasts, episode]
+        speed = check_number("speed", speed, positive=True)
+        self.options = {"film": _film(played, actions), "label": str(label)[:100], "speed": speed}
+
+
+class ComparePair(_Page):
+    """Two episodes side by side, and the question which is better. Where anywidget is installed and a person has the notebook open, `answer` is theirs.
+
+    left, right: `Episodes`, of which the first is shown, or observations (T, 4).
+    """
+
+    _call, _title, _height = "compare", "Which is better?", 320
+
+    def __init__(self, left: Episodes | Any, right: Episodes | Any) -> None:
+        self.options = {"films": [ReplayCartPole(side).options["film"] for side in (left, right)]}
+        self._answer: str | None = None
+        self._listen(self.hear)
+
+    @property
+    def answer(self) -> str | None:
+        """The one clicked last, "left" or "right"; None before any click. `InvalidInput` where Python cannot hear of it."""
+        if self._answer is None:
+            self._must_listen()
+        return self._answer
+
+    def hear(self, content: dict[str, Any]) -> None:
+        """Note what was clicked; anything else is ignored."""
+        if content.get("better") in ("left", "right"):
+            self._answer = content["better"]
+
+
+def _film(observations: Any, actions: Any) -> dict[str, Any]:
+    """Moments for JavaScript, two bytes a number: {"largest": of each column, "rows": base64}. A row is an observation, and a push if there are actions."""
+    try:
+        rows, pushes = _array(observations).astype(float), None if actions is None else _array(actions)
+    except (TypeError, ValueError, RuntimeError):
+        raise InvalidInput("A replay is made of numbers: pass Episodes, or the observations (T, 4) of one episode.") from None
+    most = MOST_NUMBERS // 5
+    if rows.ndim != 2 or rows.shape[1] != 4 or not 1 <= len(rows) <= most:
+        raise InvalidInput(f"A replay shows up to {most:,} observations of four numbers, (T, 4), but got an array of shape {rows.shape}.")
+    if pushes is not None:
+        if pushes.ndim == 0 or pushes.size != len(pushes) or len(rows) - len(pushes) not in (0, 1):
+            raise InvalidInput(f"A replay shows one push for each step, but got actions {pushes.shape} for observations {rows.shape}.")
+        kind, pushes = pushes.dtype.kind, pushes.reshape(-1)
+        if kind in "biu":
+            pushes = 2.0 * pushes - 1
+        if kind not in "biuf" or np.abs(pushes).max(initial=0) > 1:
+            raise InvalidInput("A push is 0 or 1, or a real number from -1 to 1: these actions are for another environment.")
+        rows = np.column_stack([rows, np.append(pushes, np.zeros(len(rows) - len(pushes)))])
+    if not np.isfinite(rows).all():
+        raise InvalidInput("A replay cannot show numbers that are infinite or no numbers: look for the step that made them.")
+    largest = np.where(rows.any(0), np.abs(rows).max(0), 1.0)
+    packed = np.round(rows / largest * 32767).astype("<i2")
+    return {"largest": largest.tolist(), "rows": base64.b64encode(packed.tobytes()).decode()}
+
+
+def _array(values: Any) -> np.ndarray:
+    return np.asarray(values.detach().cpu() if isinstance(values, torch.Tensor) else values)
+
+
+def _ear(game: str, hear: Callable[[dict[str, Any]], None]) -> Any:
     """Something in the notebook, not to be seen, that passes on what the game of this name says."""
     import anywidget
     import traitlets
@@ -167,11 +261,12 @@ def _short(name: object) -> str:
 def network_of(policy: nn.Module) -> dict[str, Any]:
     """A policy's weights as numbers for JavaScript: {"scale": (4,), "layers": [{"weight", "bias", "activation"}]}.
 
-    For networks whose `layers` are linear, tanh and ReLU after a `scale`, and for rules with `gains`. `InvalidInput` for others.
+    For networks of linear layers, tanh and ReLU, `layers`, after a `scale`; what they do with the outputs (a start, differences) has to be linear, and
+    is taken into the last layer. And for rules with `gains`. `InvalidInput` for others.
     """
 
     def numbers(tensor: torch.Tensor) -> list:
-        return np.asarray(tensor.detach().cpu(), dtype=float).tolist()
+        return _array(tensor).astype(float).tolist()
 
     if isinstance(getattr(policy, "gains", None), torch.Tensor):
         return {"scale": [1.0] * 4, "layers": [{"weight": [numbers(policy.gains)], "bias": [0.0], "activation": ""}]}
@@ -190,6 +285,18 @@ def network_of(policy: nn.Module) -> dict[str, Any]:
             raise InvalidInput(f"A {type(part).__name__} cannot run in the page: linear layers, Tanh and ReLU can.")
     if sum(np.size(layer["weight"]) for layer in layers) > MOST_NUMBERS:
         raise InvalidInput(f"This network is too large for a page: the limit is {MOST_NUMBERS:,} weights.")
-    if not layers or np.shape(layers[0]["weight"])[1] != 4 or len(layers[-1]["bias"]) not in (1, 2):
-        raise InvalidInput("A policy that plays in the page sees four numbers, and has one or two outputs.")
+    if not layers or layers[-1]["activation"] or np.shape(layers[0]["weight"])[1] != 4:
+        raise InvalidInput("A policy that plays in the page sees four numbers, and its last layer is linear.")
+    exact = copy.deepcopy(policy).double().eval()
+    seen = torch.randn(100, 4, generator=torch.Generator().manual_seed(0)).to(scale.device, torch.float64)
+    with torch.no_grad():
+        before, said = (_array(values).reshape(len(seen), -1) for values in (exact.layers(seen * exact.scale), exact(seen)))
+    before = np.column_stack([before, np.ones(len(before))])
+    head = np.linalg.lstsq(before, said, rcond=None)[0]
+    if said.shape[1] not in (1, 2) or not np.allclose(before @ head, said):
+        raise InvalidInput(
+            "A policy that plays in the page has one or two outputs, and makes them of its last layer by adding and subtracting."
+        )
+    last = layers[-1]
+    last["weight"], last["bias"] = (head[:-1].T @ last["weight"]).tolist(), (head[:-1].T @ last["bias"] + head[-1]).tolist()
     return {"scale": numbers(scale), "layers": layers}

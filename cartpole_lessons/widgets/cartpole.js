@@ -2,6 +2,8 @@
 "use strict";
 
 const TRACK = 2.4, LEAN = (12 * 2 * Math.PI) / 360, TAU = 0.02;
+//: What a gust or a hit adds to the angular velocity of a pole [rad/s].
+const GUST = 0.7;
 //: Newtons of a push, kilograms of the pole, and half of its length in metres.
 const WORLD = { force: 10, mass: 0.1, half: 0.5 };
 
@@ -64,36 +66,42 @@ function pushOf(network, observation) {
 /** One cart: its state, how long it has stood, and what pushed it last. */
 class Cart {
   constructor(start) { this.state = start.slice(); this.steps = 0; this.push = 0; this.down = false; this.done = false; }
-  move(push, world = WORLD) {
+  move(push, world = WORLD, pull = 0) {
     if (this.down) return;
     this.push = push;
-    this.state = step(this.state, push * world.force, world);
+    this.state = step(this.state, push * world.force + pull, world);
     this.down = fallen(this.state);
     this.steps += 1;
     if (this.steps >= 500) this.done = true;
   }
 }
 
+const LIGHT = "color-scheme: light; --ink: #222; --paper: #fff; --track: #777; --cart: #0072b2; --pole: #d55e00; --soft: #eef1f4;";
+const DARK = "color-scheme: dark; --ink: #eee; --paper: #121212; --track: #999; --cart: #56b4e9; --pole: #e69f00; --soft: #2a2d31;";
+//: As the reader's browser is, unless the page around it says light or dark in `data-theme`.
 const STYLE = `
-  :root { color-scheme: light dark; --ink: #222; --paper: #fff; --track: #777; --cart: #0072b2; --pole: #d55e00; --soft: #eef1f4; }
-  @media (prefers-color-scheme: dark) { :root { --ink: #eee; --paper: #161616; --track: #999; --cart: #56b4e9; --pole: #e69f00; --soft: #2a2d31; } }
+  :root, :root[data-theme="light"] { ${LIGHT} } @media (prefers-color-scheme: dark) { :root { ${DARK} } } :root[data-theme="dark"] { ${DARK} }
   * { box-sizing: border-box; } body { margin: 0; font: 16px/1.4 system-ui, sans-serif; color: var(--ink); background: var(--paper); }
   main { max-width: 640px; padding: 8px; outline: none; border-radius: 10px; } main:focus-visible { box-shadow: 0 0 0 3px var(--cart); }
   .top { display: flex; justify-content: space-between; align-items: baseline; gap: 1em; } .score { font-size: 2em; font-weight: 700; font-variant-numeric: tabular-nums; }
   canvas { display: block; width: 100%; height: 150px; } .name { font-size: 0.85em; opacity: 0.8; }
   .keys { display: grid; grid-template-columns: 1fr 1fr; gap: 8px; } button { font: inherit; padding: 0.7em; border: 0; border-radius: 8px; color: var(--ink); background: var(--soft); touch-action: none; user-select: none; }
-  button:focus-visible, input:focus-visible { outline: 3px solid var(--cart); } .keys button { font-size: 1.4em; } button:active, button.on { background: var(--cart); color: var(--paper); }
+  [hidden] { display: none !important; } select { font: inherit; } button:focus-visible, input:focus-visible, select:focus-visible { outline: 3px solid var(--cart); } .keys button { font-size: 1.4em; } button:active, button.on { background: var(--cart); color: var(--paper); }
   .more { display: flex; flex-wrap: wrap; gap: 8px 1em; align-items: center; margin-top: 8px; } .words { min-height: 1.4em; }
   label { display: flex; gap: 0.5em; align-items: center; font-size: 0.9em; }
-  .both { display: flex; flex-wrap: wrap; gap: 12px; } .both > div { flex: 1 1 260px; } .map { height: 260px; cursor: crosshair; } .map:focus-visible { outline: 3px solid var(--cart); } .gains { touch-action: none; }`;
+  .both { display: flex; flex-wrap: wrap; gap: 12px; } .both > div { flex: 1 1 260px; } .map { height: 260px; cursor: crosshair; } .map:focus-visible { outline: 3px solid var(--cart); } .gains { touch-action: none; }
+  .more .at { flex: 1 1 140px; } .curve { display: grid; grid-template-columns: 8.5em 7em 1fr; align-items: center; font-size: 0.85em; }
+  .both { user-select: none; } .pair > div { flex-basis: 120px; } .choose { grid-template-columns: 1fr; } .keys.choose button { font-size: 1em; } .both .cart { cursor: grab; touch-action: pan-y; }
+  .curve canvas { height: 36px; cursor: grab; touch-action: pan-y; } .curve output { font-variant-numeric: tabular-nums; }`;
+const SPEED = (value) => `<label>Speed <input class="speed" type="range" min="0.1" max="2" step="0.1" value="${value}"><output>${value}</output></label>`;
 
 const BODY = `<main tabindex="0" aria-label="CartPole: balance the pole with the left and right arrow keys" data-lm-suppress-shortcuts="true">
   <div class="top"><span class="score" aria-live="off">0.0 s</span><span class="best"></span></div>
   <div class="tracks"></div>
   <div class="words" role="status"></div>
   <div class="keys"><button class="left" aria-label="push to the left">&#9664;</button><button class="right" aria-label="push to the right">&#9654;</button></div>
-  <div class="more"><button class="again">Again</button><button class="pause" aria-pressed="false">Pause</button>
-  <label>Speed <input class="speed" type="range" min="0.1" max="2" step="0.1" value="0.2"><output>0.2</output></label></div></main>`;
+  <div class="more"><button class="again">Again</button><button class="pause" aria-pressed="false">Pause</button><button class="gust">Gust of wind</button>
+  ${SPEED(0.2)}</div></main>`;
 
 function prepared(canvas) {
   const ratio = window.devicePixelRatio || 1, width = canvas.clientWidth, height = canvas.clientHeight;
@@ -106,17 +114,22 @@ function prepared(canvas) {
 
 const colour = (name) => getComputedStyle(document.documentElement).getPropertyValue(name);
 
-function draw(canvas, cart, world = WORLD) {
-  const { pen, width, height } = prepared(canvas);
-  const metre = width / (2 * TRACK + 0.8), ground = height - 22, x = width / 2 + cart.state[0] * metre;
-  const length = Math.min(2 * world.half * metre, ground - 30);
+/** Where on a canvas the cart and its pole are [pixels]. A pole that hangs needs room below it, `hangs`. */
+function place(canvas, cart, world, hangs = false) {
+  const width = canvas.clientWidth, height = canvas.clientHeight, metre = width / (2 * TRACK + 0.8), ground = hangs ? height / 2 : height - 22;
+  const x = width / 2 + cart.state[0] * metre, top = ground - 12, length = Math.min(2 * world.half * metre, top - 18);
+  return { metre, ground, middle: [x, top], tip: [x + length * Math.sin(cart.state[2]), top - length * Math.cos(cart.state[2])] };
+}
+
+function draw(canvas, cart, world = WORLD, hangs = false) {
+  const { pen, width } = prepared(canvas), at = place(canvas, cart, world, hangs), { metre, ground, middle: [x] } = at;
   pen.lineCap = "round"; pen.strokeStyle = colour("--track"); pen.lineWidth = 2; pen.beginPath();
   for (const end of [-TRACK, TRACK]) { pen.moveTo(width / 2 + end * metre, ground - 10); pen.lineTo(width / 2 + end * metre, ground + 12); }
   pen.moveTo(width / 2 - TRACK * metre, ground + 12); pen.lineTo(width / 2 + TRACK * metre, ground + 12); pen.stroke();
-  pen.fillStyle = colour("--cart"); pen.fillRect(x - 24, ground - 12, 48, 22);
-  pen.strokeStyle = colour("--pole"); pen.lineWidth = 8; pen.beginPath(); pen.moveTo(x, ground - 12);
-  pen.lineTo(x + length * Math.sin(cart.state[2]), ground - 12 - length * Math.cos(cart.state[2])); pen.stroke();
-  if (cart.push && !cart.down) { pen.fillStyle = colour("--ink"); pen.font = "18px sans-serif"; pen.textAlign = "center"; pen.fillText(cart.push < 0 ? "\u25c0" : "\u25b6", x + cart.push * 38, ground + 5); }
+  pen.fillStyle = colour("--cart"); const wide = Math.min(48, metre); pen.fillRect(x - wide / 2, ground - 12, wide, 22);
+  pen.strokeStyle = colour("--pole"); pen.lineWidth = 8; pen.beginPath(); pen.moveTo(...at.middle); pen.lineTo(...at.tip); pen.stroke();
+  if (cart.push && !cart.down) { pen.fillStyle = colour("--ink"); pen.font = "18px sans-serif"; pen.textAlign = "center"; pen.fillText(cart.push < 0 ? "\u25c0" : "\u25b6", x + Math.sign(cart.push) * (wide / 2 + 14), ground + 5); }
+  return { pen, ...at };
 }
 
 /** Calls `step` for every 20 ms of the cart's life while it runs, `speed()` times as fast as ours, and `show` before each new picture. */
@@ -145,12 +158,13 @@ function play(root, { opponent = null, name = "the agent", game = null } = {}) {
   const canvases = [...root.querySelectorAll("canvas")];
   root.querySelectorAll(".name").forEach((element, i) => { element.textContent = players[i]; });
   canvases.forEach((canvas, i) => canvas.setAttribute("aria-label", `the cart of ${players[i]}`));
-  let carts, start, pushes, running = false, paused = false, best = 0;
+  find(".gust").hidden = !opponent;
+  let carts, start, pushes, blown, running = false, paused = false, best = 0;
 
   const say = (text) => { find(".words").textContent = text; };
   const seconds = (cart) => (cart.steps * TAU).toFixed(1);
   function again() {
-    start = [0, 1, 2, 3].map(() => (Math.random() - 0.5) * 0.1); pushes = [];
+    start = [0, 1, 2, 3].map(() => (Math.random() - 0.5) * 0.1); pushes = []; blown = false;
     carts = players.map(() => new Cart(start));
     running = false; time.stop();
     say("Press an arrow: the cart starts to move, and every push counts.");
@@ -176,7 +190,7 @@ function play(root, { opponent = null, name = "the agent", game = null } = {}) {
   function end() {
     running = false; time.stop();
     best = Math.max(best, carts[0].steps);
-    if (game) window.parent.postMessage({ cartpole: game, start, pushes }, "*");
+    if (game && !blown) window.parent.postMessage({ cartpole: game, start, pushes }, "*");  // Gymnasium knows no wind
     const why = carts[0].done ? "Ten seconds. That is a perfect episode!" : Math.abs(carts[0].state[0]) > TRACK ? "Off the track." : "It fell.";
     const rival = !opponent ? "" : carts[1].down ? ` You beat ${name}, which fell after ${seconds(carts[1])} s.` : ` ${name[0].toUpperCase() + name.slice(1)} still stands.`;
     say(`${why} ${seconds(carts[0])} s.${rival} Again?`);
@@ -191,6 +205,14 @@ function play(root, { opponent = null, name = "the agent", game = null } = {}) {
     find(button).addEventListener("pointerdown", (event) => { press(push); event.preventDefault(); main.focus({ preventScroll: true }); });
     find(button).addEventListener("click", () => press(push));
   }
+  find(".gust").addEventListener("click", () => {
+    main.focus({ preventScroll: true });
+    if (!running || paused) { say("The wind waits until you play."); return; }
+    const way = Math.random() < 0.5 ? -1 : 1;
+    for (const cart of carts) if (!cart.down) cart.state[3] += way * GUST;
+    blown = true;
+    say(`A gust to the ${way < 0 ? "left" : "right"}, at both poles alike.`);
+  });
   find(".again").addEventListener("click", () => { again(); main.focus({ preventScroll: true }); });
   find(".pause").addEventListener("click", () => {
     paused = !paused;
@@ -198,81 +220,108 @@ function play(root, { opponent = null, name = "the agent", game = null } = {}) {
     if (paused) time.stop(); else if (running) time.start();
     main.focus({ preventScroll: true });
   });
-  find(".speed").addEventListener("input", (event) => { find("output").textContent = Number(event.target.value).toFixed(1); });
+  find(".speed").addEventListener("input", (event) => { find("output").textContent = event.target.value; });
   window.addEventListener("resize", show);
   again();
 }
 
 const INSIDE = `<main data-lm-suppress-shortcuts="true">
   <div class="words" role="status"></div>
-  <div class="both"><div><canvas class="map" tabindex="0" role="img"></canvas><div class="name">across: the angle, -12 to 12 degrees; upwards: how fast it turns</div></div>
-  <div><canvas class="cart" role="img" aria-label="the cart"></canvas>
+  <div class="both"><div><canvas class="map" tabindex="0" role="application"></canvas><div class="name">across: the angle, -12 to 12 degrees; upwards: how fast it turns<span class="legend"></span></div></div>
+  <div><canvas class="cart" role="img" aria-label="the cart"></canvas><div class="name">Pull at the cart or at its pole.</div>
   <div class="keys"><button class="left" aria-label="hit the pole to the left">&#9664; hit</button><button class="right" aria-label="hit the pole to the right">hit &#9654;</button></div></div></div>
-  <div class="more"><label>Position <input class="x" type="range" min="-2.2" max="2.2" step="0.1" value="0"><output></output></label>
+  <div class="more"><label class="which">Map <select><option value="">push</option><option value="value">value</option></select></label>
+  <label>Position <input class="x" type="range" min="-2.2" max="2.2" step="0.1" value="0"><output></output></label>
   <label>Velocity <input class="v" type="range" min="-2" max="2" step="0.1" value="0"><output></output></label>
   <label>Half of the pole [m] <input class="half" type="range" min="0.1" max="1.5" step="0.05" value="0.5"><output></output></label>
   <label>Push [N] <input class="force" type="range" min="1" max="20" step="0.5" value="10"><output></output></label>
   <button class="drop">Drop it upright</button></div></main>`;
 const FASTEST = 3;  // radians per second, at the map's upper edge
 
-/** Where a policy pushes, as a map to click on: the cart starts there, and is saved or lost. */
-function explore(root, { policy, name = "the agent" }) {
+/** Where a policy pushes, as a map to click on: the cart starts there, and is saved or lost. Where there is a network for it, also what states are worth. */
+function explore(root, { policy, value = null, name = "the agent" }) {
   root.innerHTML = INSIDE;
   const find = (what) => root.querySelector(what), number = (what) => Number(find(what).value), map = find(".map");
-  let cart = new Cart([0, 0, 0, 0]), path = [], hits = 0;
+  let cart = new Cart([0, 0, 0, 0]), path = [], nudges = 0, start = [0, 0], hand = null;
   const say = (text) => { find(".words").textContent = text; };
   const world = () => ({ ...WORLD, half: number(".half"), force: number(".force") });
+  const seen = (theta, thetaDot) => observed([number(".x"), number(".v"), theta, thetaDot]);
   /** Above 0: to the right. */
-  const preference = (theta, thetaDot) => {
-    const values = outputs(policy, observed([number(".x"), number(".v"), theta, thetaDot]));
-    return values.length === 1 ? values[0] : values[1] - values[0];
-  };
+  const preference = (observation) => { const values = outputs(policy, observation); return values.length === 1 ? values[0] : values[1] - values[0]; };
+  const worth = (observation) => Math.max(...outputs(value, observation));
   function show() {
-    const { pen, width, height } = prepared(map), cells = 40, wide = width / cells, high = height / cells, grid = [];
-    for (let i = 0; i < cells; i++) for (let j = 0; j < cells; j++) grid.push(preference((2 * (i + 0.5) / cells - 1) * LEAN, (1 - 2 * (j + 0.5) / cells) * FASTEST));
-    const typical = grid.map(Math.abs).sort((a, b) => a - b)[grid.length >> 1] || 1;
-    grid.forEach((value, k) => {
-      pen.globalAlpha = Math.min(1, Math.abs(value) / typical) * 0.8 + 0.05;
-      pen.fillStyle = colour(value > 0 ? "--pole" : "--cart");
+    const { pen, width, height } = prepared(map), cells = 40, wide = width / cells, high = height / cells, grid = [], shows = find("select").value ? worth : preference;
+    for (let i = 0; i < cells; i++) for (let j = 0; j < cells; j++) grid.push(shows(seen((2 * (i + 0.5) / cells - 1) * LEAN, (1 - 2 * (j + 0.5) / cells) * FASTEST)));
+    const typical = grid.map(Math.abs).sort((a, b) => a - b)[grid.length >> 1] || 1, least = Math.min(...grid), most = Math.max(...grid);
+    grid.forEach((cell, k) => {
+      pen.globalAlpha = (shows === worth ? (cell - least) / (most - least || 1) : Math.min(1, Math.abs(cell) / typical)) * 0.8 + 0.05;
+      pen.fillStyle = colour(shows === worth || cell < 0 ? "--cart" : "--pole");
       const i = Math.floor(k / cells), j = k % cells, x = Math.round(i * wide), y = Math.round(j * high);
       pen.fillRect(x, y, Math.round((i + 1) * wide) - x, Math.round((j + 1) * high) - y);
     });
+    find(".legend").textContent = shows === worth ? `; worth ${least.toFixed(1)} (pale) to ${most.toFixed(1)} (blue)` : "";
     pen.globalAlpha = 1; pen.strokeStyle = colour("--ink"); pen.lineWidth = 1.5; pen.beginPath();
     const at = ([, , theta, thetaDot]) => [(theta / LEAN + 1) / 2 * width, (1 - thetaDot / FASTEST) / 2 * height];
     path.forEach((state, k) => { const [x, y] = at(state); if (k) pen.lineTo(x, y); else pen.moveTo(x, y); });
     pen.stroke(); pen.fillStyle = colour("--ink"); pen.beginPath(); pen.arc(...at(cart.state), 5, 0, 7); pen.fill();
-    draw(find(".cart"), cart, world());
-    root.querySelectorAll("label").forEach((label) => { label.querySelector("output").textContent = label.querySelector("input").value; });
+    const onTrack = draw(find(".cart"), cart, world());
+    if (hand && !cart.down) {
+      onTrack.pen.setLineDash([4, 4]); onTrack.pen.lineWidth = 2; onTrack.pen.strokeStyle = colour("--ink"); onTrack.pen.beginPath();
+      onTrack.pen.moveTo(...(hand.pole ? onTrack.tip : onTrack.middle)); onTrack.pen.lineTo(hand.x, hand.y); onTrack.pen.stroke(); onTrack.pen.setLineDash([]);
+    }
+    root.querySelectorAll("input").forEach((input) => { input.nextElementSibling.textContent = input.value; });
   }
   function drop(theta, thetaDot) {
-    cart = new Cart([number(".x"), number(".v"), theta, thetaDot]); path = [cart.state]; hits = 0;
+    cart = new Cart([number(".x"), number(".v"), theta, thetaDot]); path = [cart.state]; nudges = 0; start = [theta, thetaDot];
     say(`Now ${name} pushes ...`);
     time.start();
   }
-  function hit(way) {
-    if (cart.down || cart.done) drop(0, 0);
-    cart.state[3] += way * 0.7; hits += 1;
-    time.start();
+  function nudge() { if (cart.down || cart.done) drop(0, 0); nudges += 1; time.start(); }
+  /** What the hand does to the cart in a step: like a rubber band, the farther the stronger. The force on the cart [N]; a pole is turned. */
+  function pulled() {
+    if (!hand) return 0;
+    const { middle: [x, y], metre } = place(find(".cart"), cart, world()), bounded = (value, most) => Math.max(-most, Math.min(most, value));
+    if (!hand.pole) return bounded(25 * (hand.x - x) / metre, 20);
+    cart.state[3] += TAU * bounded(30 * (Math.atan2(hand.x - x, Math.max(10, y - hand.y)) - cart.state[2]), 12);
+    return 0;
   }
-  const counted = () => hits === 1 ? "1 hit" : `${hits} hits`;
   function step() {
-    cart.move(pushOf(policy, observed(cart.state)), world());
+    const pull = pulled();
+    cart.move(pushOf(policy, observed(cart.state)), world(), pull);
     path = [...path.slice(-150), cart.state];
     if (!cart.down && !cart.done) return;
-    time.stop();
-    say(cart.down ? `Lost after ${(cart.steps * TAU).toFixed(1)} s${hits ? ` and ${counted()}` : ""}.` : `Saved: it stands after ten seconds${hits ? `, in spite of ${counted()}` : ""}.`);
+    time.stop(); hand = null;
+    const spite = nudges === 1 ? "1 nudge" : `${nudges} nudges`;
+    say(cart.down ? `Lost after ${(cart.steps * TAU).toFixed(1)} s${nudges ? ` and ${spite}` : ""}.` : `Saved: it stands after ten seconds${nudges ? `, in spite of ${spite}` : ""}.`);
   }
   const time = clock(root, { step, show });
   map.addEventListener("pointerdown", (event) => {
     const box = map.getBoundingClientRect();
     drop((2 * (event.clientX - box.left) / box.width - 1) * LEAN * 0.99, (1 - 2 * (event.clientY - box.top) / box.height) * FASTEST);
   });
-  map.setAttribute("aria-label", `where ${name} pushes to the left (blue) and to the right (orange), over angle and angular velocity`);
-  find(".left").addEventListener("click", () => hit(-1)); find(".right").addEventListener("click", () => hit(1));
+  map.addEventListener("keydown", (event) => {
+    const way = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, 1], ArrowDown: [0, -1] }[event.key];
+    if (!way) return;
+    event.preventDefault();
+    drop(...[LEAN, FASTEST].map((most, i) => Math.max(-0.95 * most, Math.min(0.95 * most, start[i] + way[i] * most / 10))));
+  });
+  find(".cart").addEventListener("pointerdown", (event) => {
+    nudge();
+    hand = { x: event.offsetX, y: event.offsetY, pole: event.offsetY < place(find(".cart"), cart, world()).middle[1] };
+    find(".cart").setPointerCapture(event.pointerId);
+  });
+  find(".cart").addEventListener("pointermove", (event) => { if (hand) { hand.x = event.offsetX; hand.y = event.offsetY; } });
+  for (const over of ["pointerup", "pointercancel"]) find(".cart").addEventListener(over, () => { hand = null; });
+  map.setAttribute("aria-label", `where ${name} pushes to the left (blue) and to the right (orange), or what states are worth, over angle and angular velocity; the arrow keys choose where the cart starts`);
+  for (const [button, way] of [[".left", -1], [".right", 1]]) find(button).addEventListener("click", () => { nudge(); cart.state[3] += way * GUST; });
   find(".drop").addEventListener("click", () => drop(0, 0));
-  root.querySelectorAll("input").forEach((input) => input.addEventListener("input", show));
+  root.querySelectorAll("input, select").forEach((input) => input.addEventListener("input", show));
+  find(".which").hidden = !value;
   window.addEventListener("resize", show);
-  say(`Where ${name} pushes: blue to the left, orange to the right. Click on the map, and the cart starts there.`);
+  const explain = () => say(`${find("select").value ? "What states are worth: the bluer, the more." : `Where ${name} pushes: blue to the left, orange to the right.`} Click on the map, and the cart starts there.`);
+  find("select").addEventListener("input", explain);
+  explain();
+  find(".words").style.minHeight = `${find(".words").offsetHeight}px`;  // what stands below it stays where it is
   show();
 }
 
@@ -303,7 +352,7 @@ function growth(gains) {
 const linearPush = (gains, state) => Math.max(-1, Math.min(1, gains.reduce((sum, gain, i) => sum + gain * state[i], 0) / WORLD.force));
 
 /** For how many steps a linear rule holds the pole from here, `most` at most. */
-function stands(gains, state, most = 300) {
+function stands(gains, state, most = 500) {
   let steps = 0;
   for (; steps < most && !fallen(state); steps++) state = step(state, linearPush(gains, state) * WORLD.force);
   return steps;
@@ -315,7 +364,7 @@ function tune(root, { gains: first }) {
   const find = (what) => root.querySelector(what), inputs = GAINS.map(([name]) => find(`.${name}`)), map = find(".gains"), starts = find(".starts");
   inputs.forEach((input, i) => { input.value = first[i]; });
   const gains = () => inputs.map((input) => Number(input.value)), CELLS = 24, centre = (i) => 2 * (i + 0.5) / CELLS - 1;
-  let cart = null, lengths = [], drawnFor = "";
+  let cart = null, lengths = [], saved = [], drawnFor = "";
   function paint(canvas, values, dot) {
     const { pen, width, height } = prepared(canvas), wide = width / CELLS, high = height / CELLS;
     values.forEach((value, k) => {
@@ -328,7 +377,7 @@ function tune(root, { gains: first }) {
   const grid = (value) => Array.from({ length: CELLS ** 2 }, (_, k) => value(centre(Math.floor(k / CELLS)), -centre(k % CELLS)));
   const share = (i) => inputs[i].value / GAINS[i][2];
   function show() {
-    paint(map, lengths, [share(2), share(3)]);
+    paint(map, lengths, [share(2), share(3)]); paint(starts, saved, [0.05 / LEAN, 0]);
     draw(find(".cart"), cart);
   }
   function turned() {
@@ -336,14 +385,13 @@ function tune(root, { gains: first }) {
     if (others !== drawnFor) {
       drawnFor = others;
       const from = [[0.05, 0, 0.03, 0], [0, 0.05, -0.05, 0]];
-      lengths = grid((theta, turn) => from.reduce((sum, start) => sum + stands([now[0], now[1], theta * GAINS[2][2], turn * GAINS[3][2]], start), 0) / 600);
+      lengths = grid((theta, turn) => from.reduce((sum, start) => sum + stands([now[0], now[1], theta * GAINS[2][2], turn * GAINS[3][2]], start), 0) / 1000);
     }
-    const saved = grid((theta, turn) => stands(now, [0, 0, theta * LEAN, turn * FASTEST]) / 300 >= 1 ? 1 : 0);
-    paint(starts, saved, [0.05 / LEAN, 0]);
+    saved = grid((theta, turn) => stands(now, [0, 0, theta * LEAN, turn * FASTEST]) === 500 ? 1 : 0);
     const count = saved.reduce((sum, value) => sum + value, 0), times = growth(now);
     starts.setAttribute("aria-label", `${Math.round(100 * count / saved.length)} % of the starts are saved`);
     inputs.forEach((input) => { input.parentElement.querySelector("output").textContent = input.value; });
-    say(`In each step a small disturbance is multiplied by ${times.toFixed(3)}: it ${times > 1.0005 ? "grows" : times < 0.9995 ? "dies out" : "stays"}. ${Math.round(100 * count / saved.length)} % of the starts are saved.`);
+    say(`In each step a small disturbance is multiplied by ${times.toFixed(3)}: it ${times > 1.0005 ? "grows" : times < 0.9995 ? "dies out" : "stays"}. ${Math.round(100 * count / saved.length)} % of the starts are saved for ten seconds.`);
     restart();
   }
   const say = (text) => { find(".words").textContent = text; };
@@ -363,8 +411,112 @@ function tune(root, { gains: first }) {
   map.addEventListener("pointermove", drag);
   inputs.forEach((input) => input.addEventListener("input", turned));
   find(".drop").addEventListener("click", restart);
-  window.addEventListener("resize", turned);
+  window.addEventListener("resize", show);
   turned();
+  if (matchMedia("(prefers-reduced-motion: reduce)").matches) { time.stop(); show(); }
 }
 
-if (typeof module !== "undefined") module.exports = { step, fallen, observed, outputs, pushOf, growth, stands };
+const CONTROLS = (speed) => `<div class="more"><button class="run"></button><input class="at" type="range" min="0" aria-label="Moment">${SPEED(speed)}</div>`;
+
+/**
+ * Plays `count` moments, over and over, while they are in sight; a reader who wants less motion starts it. `draw(k)` shows moment k.
+ * Returns what goes to a moment, and waits there.
+ */
+function player(root, count, draw) {
+  const find = (what) => root.querySelector(what), slider = find(".at");
+  let at = 0, wanted = !matchMedia("(prefers-reduced-motion: reduce)").matches, seen = false;
+  slider.max = count - 1;
+  function show() {
+    const k = Math.min(at, count - 1);
+    slider.value = k; slider.setAttribute("aria-valuetext", `${(k * TAU).toFixed(2)} s`);
+    draw(k);
+  }
+  const time = clock(root, {
+    speed: () => Number(find(".speed").value), show,
+    step() { at = (at + 1) % (count + 1 / TAU); },  // for a second it stays as it ended
+  });
+  function go() { find(".run").textContent = wanted ? "Pause" : "Play"; if (wanted && seen) time.start(); else time.stop(); }
+  function jump(k) { at = Math.max(0, Math.min(count - 1, k)); wanted = false; go(); show(); }
+  find(".run").addEventListener("click", () => { wanted = !wanted; if (at >= count - 1) at = 0; go(); });
+  slider.addEventListener("input", () => jump(Number(slider.value)));
+  find(".speed").addEventListener("input", (event) => { find(".speed + output").textContent = event.target.value; });
+  new IntersectionObserver((entries) => { seen = entries.at(-1).isIntersecting; go(); }).observe(find("canvas"));
+  window.addEventListener("resize", show);
+  go(); show();
+  return jump;
+}
+
+/** The moments of a film: rows of 16-bit numbers, each column in units of its largest. */
+function moments({ largest, rows }) {
+  const bytes = Uint8Array.from(atob(rows), (letter) => letter.charCodeAt(0)), numbers = new Int16Array(bytes.buffer), width = largest.length;
+  return Array.from({ length: numbers.length / width }, (_, k) => largest.map((unit, j) => (numbers[k * width + j] / 32767) * unit));
+}
+
+/** Shows moment k of a film on a canvas. */
+function screen(canvas, film) {
+  const hangs = film.some((row) => Math.abs(row[2]) > Math.PI / 2);
+  return (k) => draw(canvas, { state: film[k], push: film[k][4] || 0 }, WORLD, hangs);
+}
+
+const CURVES = [["position", "m"], ["velocity", "m/s"], ["angle", "rad"], ["angular velocity", "rad/s"], ["push", ""]];
+
+const SPAN = 75;  // moments that the curves show at once: a push can still be told from the next one
+
+/** One column of a film around moment `at`, which is marked; bars to both sides where it is a push. */
+function curve(canvas, values, at, bars) {
+  const { pen, width, height } = prepared(canvas), most = Math.max(...values.map(Math.abs)) || 1, span = Math.min(SPAN, values.length);
+  const first = Math.max(0, Math.min(at - (SPAN >> 1), values.length - span)), step = (width - 8) / span;
+  const x = (k) => 4 + (k - first) * step, y = (value) => height / 2 - (value / most) * (height / 2 - 5), level = y(0);
+  pen.strokeStyle = colour("--track"); pen.lineWidth = 1; pen.beginPath(); pen.moveTo(4, level); pen.lineTo(width - 4, level); pen.stroke();
+  pen.lineWidth = 2; pen.strokeStyle = colour("--cart"); pen.beginPath();
+  for (let k = first; k < first + span; k++) {
+    if (!bars) { pen.lineTo(x(k), y(values[k])); continue; }
+    pen.fillStyle = colour(values[k] > 0 ? "--pole" : "--cart"); pen.fillRect(x(k), level, step - 0.5, y(values[k]) - level);
+  }
+  pen.stroke();
+  pen.strokeStyle = colour("--ink"); pen.beginPath(); pen.moveTo(x(at), 0); pen.lineTo(x(at), height); pen.stroke();
+}
+
+/** An episode to look at again: the cart, and in step with it what the agent saw and did. */
+function replay(root, { film, label, speed }) {
+  const rows = moments(film), columns = CURVES.slice(0, film.largest.length);
+  root.innerHTML = `<main data-lm-suppress-shortcuts="true"><div class="top"><span class="name"></span><span class="clock"></span></div>
+    <canvas class="cart" role="img" aria-label="the cart"></canvas>${CONTROLS(speed)}
+    ${columns.map(([name]) => `<div class="curve"><span>${name}</span><output></output><canvas role="img" aria-label="${name} over time"></canvas></div>`).join("")}</main>`;
+  root.querySelector(".name").textContent = label;
+  const onScreen = screen(root.querySelector(".cart"), rows), lines = [...root.querySelectorAll(".curve")];
+  let now = 0;
+  const jump = player(root, rows.length, (k) => {
+    onScreen(now = k);
+    root.querySelector(".clock").textContent = `${(k * TAU).toFixed(2)} s`;
+    lines.forEach((line, j) => {
+      const value = rows[k][j], [, unit] = columns[j];
+      line.querySelector("output").textContent = unit ? `${value < 0 ? "\u2212" : "+"}${Math.abs(value).toFixed(3)} ${unit}` : value ? (value < 0 ? "\u25c0 left" : "right \u25b6") : "";
+      curve(line.querySelector("canvas"), rows.map((row) => row[j]), k, !unit);
+    });
+  });
+  for (const { lastChild: canvas } of lines) {
+    let from;
+    canvas.addEventListener("pointerdown", (event) => { from = [now, event.clientX]; canvas.setPointerCapture(event.pointerId); });
+    canvas.addEventListener("pointermove", (event) => {
+      if (event.buttons) jump(from[0] - Math.round((event.clientX - from[1]) / canvas.clientWidth * SPAN));
+    });
+  }
+}
+
+/** Two episodes side by side: which is better? Who has given it a name, `game`, is told. */
+function compare(root, { films, game = null }) {
+  const sides = ["left", "right"], both = films.map(moments);
+  root.innerHTML = `<main data-lm-suppress-shortcuts="true"><div class="words" role="status">Which is better?</div><div class="both pair">
+    ${sides.map((side) => `<div><canvas role="img" aria-label="the ${side} cart"></canvas><div class="keys choose"><button aria-pressed="false">The ${side} one</button></div></div>`).join("")}
+    </div>${CONTROLS(1)}</main>`;
+  const screens = [...root.querySelectorAll("canvas")].map((canvas, i) => screen(canvas, both[i])), buttons = [...root.querySelectorAll(".choose button")];
+  player(root, Math.max(...both.map((rows) => rows.length)), (k) => screens.forEach((show, i) => show(Math.min(k, both[i].length - 1))));
+  buttons.forEach((button, i) => button.addEventListener("click", () => {
+    buttons.forEach((each) => { each.classList.toggle("on", each === button); each.setAttribute("aria-pressed", String(each === button)); });
+    root.querySelector(".words").textContent = `You find the ${sides[i]} one better.`;
+    if (game) window.parent.postMessage({ cartpole: game, better: sides[i] }, "*");
+  }));
+}
+
+if (typeof module !== "undefined") module.exports = { step, fallen, observed, outputs, pushOf, growth, stands, moments };

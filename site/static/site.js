@@ -1,16 +1,9 @@
 // A game is a page of its own, and asks the browser whether it is dark; here a reader may have chosen otherwise for this site.
-const colours = {
-  light: { "--ink": "#222", "--paper": "#fff", "--track": "#777", "--cart": "#0072b2", "--pole": "#d55e00", "--soft": "#eef1f4" },
-  dark: { "--ink": "#eee", "--paper": "#121212", "--track": "#999", "--cart": "#56b4e9", "--pole": "#e69f00", "--soft": "#2a2d31" },
-};
-
 function paint(frame) {
   const root = frame.contentDocument?.documentElement, theme = document.documentElement.dataset.theme;
-  if (!root || !colours[theme]) return;
-  root.style.colorScheme = theme;
-  for (const [name, colour] of Object.entries(colours[theme])) root.style.setProperty(name, colour);
+  if (!root || !theme) return;
+  root.dataset.theme = theme;
   frame.contentWindow.dispatchEvent(new Event("resize"));  // it draws itself anew
-  frame.style.height = `${root.querySelector("#game")?.scrollHeight || frame.offsetHeight}px`;
 }
 
 document.addEventListener("DOMContentLoaded", () => {
@@ -21,7 +14,6 @@ document.addEventListener("DOMContentLoaded", () => {
   const frames = [...document.querySelectorAll("iframe[srcdoc]")];
   for (const frame of frames) { frame.addEventListener("load", () => paint(frame)); paint(frame); }
   new MutationObserver(() => frames.forEach(paint)).observe(document.documentElement, { attributeFilter: ["data-theme"] });
-  window.addEventListener("resize", () => frames.forEach(paint));
   // Whoever has a keyboard only can scroll a formula that is wider than a screen, as the theme lets them scroll code.
   for (const formula of document.querySelectorAll("div.formula")) if (formula.scrollWidth > formula.clientWidth) formula.tabIndex = 0;
 });

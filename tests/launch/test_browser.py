@@ -6,6 +6,7 @@ Screenshots stay in build/browser/. The browser reaches nothing but this machine
 import contextlib
 import json
 import os
+import re
 import secrets
 import shutil
 import socket
@@ -17,15 +18,20 @@ import urllib.request
 from datetime import datetime
 
 import nbformat
+import numpy as np
 import pytest
+import torch
 from chromium import PLAY, barriers, chromium  # first: it says so where Playwright is missing
 from playwright.sync_api import TimeoutError
 from scratch import ROOT, committed_lessons
 
+from cartpole_lessons.algorithms import better_dqn
 from cartpole_lessons.algorithms.hand_made import LinearPolicy
+from cartpole_lessons.environment import make_envs
 from cartpole_lessons.exercises import COLOURS, Exercise
 from cartpole_lessons.grading import exercises_in, modules_with_exercises
-from cartpole_lessons.widgets import ExploreCartPole, PlayCartPole
+from cartpole_lessons.rollout import collect_episodes
+from cartpole_lessons.widgets import ComparePair, ExploreCartPole, PlayCartPole, ReplayCartPole, TuneCartPole
 
 PICTURES = ROOT / "build" / "browser"
 LESSONS = [name.removesuffix(".ipynb") for name in committed_lessons()]
@@ -93,6 +99,8 @@ class Server:
         cells = [
             "from cartpole_lessons.widgets import PlayCartPole\ngame = PlayCartPole()\ngame",
             "print(game.episodes().lengths.tolist())",
+            "from cartpole_lessons.widgets import ComparePair\npair = ComparePair([[0.0] * 4] * 9, [[1.0] * 4] * 9)\npair",
+            "print(pair.answer)",
         ]
         game = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(cell) for cell in cells], metadata=notebook.metadata)
         nbformat.write(game, self.folder / "game.ipynb")
@@ -230,7 +238,7 @@ def test_committed_films_play_before_a_cell_has_run(server, page):
 
 
 @pytest.mark.parametrize("server", ["lab", "notebook"], indirect=True, scope="module")
-def test_python_has_the_episodes_that_were_played(server, page):
+def test_python_has_the_episodes_that_were_played_and_the_answer_that_was_clicked(server, page):
     _open(server, page, "game")
     server.wait_until_idle()
 
@@ -252,6 +260,11 @@ def test_python_has_the_episodes_that_were_played(server, page):
     heard = json.loads(said.inner_text())
     assert [abs(steps - shown) <= 3 for steps, shown in zip(heard, durations, strict=True)] == [True, True]  # the score has one digit
     page.screenshot(path=PICTURES / f"{server.front_end}-game.png")
+    run(2)
+    page.frame_locator("iframe[srcdoc]").last.get_by_role("button", name="The right one").click()
+    page.wait_for_timeout(1_000)
+    run(3)
+    page.locator(".jp-CodeCell").nth(3).get_by_text("right", exact=True).wait_for()
 
 
 def answers_to(exercise):
@@ -395,19 +408,37 @@ def test_a_page_of_make_run_plays_its_films_and_draws_its_formulas(page, pages, 
     page.screenshot(path=PICTURES / f"page-{lesson}.png", full_page=True)
 
 
+@pytest.fixture
+def saved(browser, tmp_path):
+    """`saved(widgets, width=...)`: a saved page with these, without kernel and network, and a frame of each. No script on it may fail."""
+    opened, errors = [], []
+
+    def open_page(widgets, name, width=1_400, **context):
+        file = tmp_path / "page.html"
+        frames = "".join(each.to_html() for each in widgets)
+        file.write_text(f'<!doctype html><html lang="en"><title>Games</title><main>{frames}</main>', encoding="utf-8")
+        page = browser.new_page(viewport={"width": width, "height": 900}, **context)
+        opened.append((page, f"widgets-{name}-{width}.png"))
+        page.on("pageerror", lambda error: errors.append(str(error)))
+        page.goto(file.as_uri())
+        assert barriers(page) == []
+        return page, [page.frame_locator("iframe").nth(number) for number in range(len(widgets))]
+
+    yield open_page
+    for page, picture in opened:
+        page.screenshot(path=PICTURES / picture, full_page=True)
+        assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+        page.close()
+    assert errors == []
+
+
+AGENT = LinearPolicy([1.0, 2.0, 30.0, 8.0])
+
+
 @pytest.mark.parametrize("width", [1_400, 390])
-def test_the_game_and_the_map_are_played_from_a_saved_page(browser, tmp_path, width):
+def test_the_game_and_the_map_are_played_from_a_saved_page(saved, width):
     """Keys, clicks and buttons, with no kernel: the score runs, the agent stands, a cart that is dropped on the map is judged."""
-    agent = LinearPolicy([1.0, 2.0, 30.0, 8.0])
-    widgets = [PlayCartPole(), PlayCartPole(agent, name="LQR"), ExploreCartPole(agent, name="LQR")]
-    page_file = tmp_path / "page.html"
-    games = "".join(each._repr_mimebundle_()["text/html"] for each in widgets)
-    page_file.write_text(f'<!doctype html><html lang="en"><title>Games</title><main>{games}</main>', encoding="utf-8")
-    page, errors = browser.new_page(viewport={"width": width, "height": 900}), []
-    page.on("pageerror", lambda error: errors.append(str(error)))
-    page.goto(page_file.as_uri())
-    assert barriers(page) == []
-    alone, race, inside = (page.frame_locator("iframe").nth(number) for number in range(3))
+    _, (alone, race, inside) = saved([PlayCartPole(), PlayCartPole(AGENT, name="LQR"), ExploreCartPole(AGENT, name="LQR")], "games", width)
     alone.locator("main").press("ArrowRight")
     alone.get_by_text("It fell.").wait_for(timeout=30_000)
     assert float(alone.locator(".score").inner_text().split()[0]) > 0
@@ -415,8 +446,168 @@ def test_the_game_and_the_map_are_played_from_a_saved_page(browser, tmp_path, wi
     race.get_by_text("LQR still stands.").wait_for(timeout=30_000)
     inside.locator(".map").click(position={"x": 130, "y": 130})
     inside.locator(".right").click()
-    inside.get_by_text("Saved: it stands after ten seconds, in spite of 1 hit.").wait_for(timeout=30_000)
-    assert errors == []
-    assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
-    page.screenshot(path=PICTURES / f"widgets-{width}.png", full_page=True)
-    page.close()
+    inside.get_by_text("Saved: it stands after ten seconds, in spite of 1 nudge.").wait_for(timeout=30_000)
+
+
+def test_the_wind_blows_at_both_carts_alike(saved):
+    page, (race,) = saved([PlayCartPole(AGENT, name="LQR")], "wind")
+    race.get_by_role("button", name="Gust of wind").click()
+    race.get_by_text("The wind waits").wait_for()
+    # Both start alike and are pushed alike here, so they have to look alike after the gust, too.
+    race.locator("main").evaluate("main => { Math.random = () => 0.5; window.pushOf = () => 1; }")
+    race.locator(".again").click()
+    race.locator("main").press("ArrowRight")
+    race.get_by_role("button", name="Gust of wind").click()
+    race.get_by_text("A gust to the right, at both poles alike.").wait_for()
+    pictures = "() => [...document.querySelector('iframe').contentDocument.querySelectorAll('canvas')].map(each => each.toDataURL())"
+    mine, its = page.evaluate(pictures)
+    assert mine == its
+    race.get_by_text("You beat LQR").wait_for()  # at the same step, and that is not before
+    (alone,) = saved([PlayCartPole()], "alone")[1]
+    alone.locator(".again").wait_for()
+    assert not alone.locator(".gust").is_visible()
+
+
+@pytest.mark.parametrize(("height", "what"), [(0.9, "cart"), (0.4, "pole")])
+def test_a_hand_pulls_at_the_cart_and_at_its_pole_and_the_agent_recovers_or_not(saved, height, what):
+    page, (inside,) = saved([ExploreCartPole(AGENT, name="LQR")], f"hand-{what}")
+    box = inside.locator(".cart").bounding_box()
+    x, y = box["x"] + box["width"] / 2, box["y"] + box["height"] * height
+    for far, end in ((12, "Saved: it stands after ten seconds, in spite of 1 nudge."), (120, "Lost after")):
+        page.mouse.move(x, y)
+        page.mouse.down()
+        page.mouse.move(x + far, y)
+        if end.startswith("Saved"):
+            page.wait_for_timeout(300)
+            page.screenshot(path=PICTURES / f"widgets-pull-{what}.png")
+            page.mouse.up()
+        inside.get_by_text(end).wait_for(timeout=30_000)
+        page.mouse.up()
+
+
+def test_the_map_is_used_by_keyboard_alone(saved):
+    _, (inside,) = saved([ExploreCartPole(AGENT, name="LQR")], "keys")
+    inside.locator(".map").press("ArrowLeft")
+    inside.locator(".map").press("ArrowUp")
+    inside.get_by_text("Saved: it stands after ten seconds.").wait_for(timeout=30_000)
+    for _ in range(10):
+        inside.locator(".map").press("ArrowUp")
+    for _ in range(10):
+        inside.locator(".map").press("ArrowRight")
+    inside.get_by_text("Lost after").wait_for(timeout=30_000)
+
+
+@pytest.mark.parametrize("width", [1_400, 390])
+def test_gains_are_turned_by_keys_and_by_hand(saved, width):
+    _, (rule,) = saved([TuneCartPole((5, 10, 100, 50))], "gains", width)
+    rule.get_by_text("multiplied by 0.989: it dies out.").wait_for()
+    rule.locator(".x").press("Home")
+    rule.get_by_text("it grows.").wait_for()
+    map_ = rule.locator(".gains")
+    box = map_.bounding_box()
+    map_.click(position={"x": box["width"] / 2, "y": box["height"] / 2})
+    assert [abs(float(rule.locator(f".{gain} + output").inner_text())) <= 2 for gain in ("theta", "turn")] == [True, True]
+    map_.click(position={"x": box["width"] - 2, "y": 2})
+    assert [float(rule.locator(f".{gain} + output").inner_text()) >= most for gain, most in (("theta", 190), ("turn", 76))] == [True, True]
+
+
+def replayed(seed, **keywords):
+    return ReplayCartPole(collect_episodes(make_envs("CartPole-v1", 1, seed=seed), AGENT.act), **keywords)
+
+
+def seconds_of(replay):
+    return float(replay.locator(".clock").inner_text().split()[0])
+
+
+@pytest.mark.parametrize("width", [1_400, 390])
+def test_a_replay_plays_while_it_is_in_sight_and_stops_at_any_moment(saved, width):
+    page, (replay, below) = saved([replayed(0, label="first"), replayed(1)], "replay", width)
+    page.locator("iframe").first.evaluate("frame => frame.style.marginBottom = '3000px'")
+    page.wait_for_timeout(1_500)
+    assert replay.locator(".name").inner_text() == "first"
+    assert 0.5 < seconds_of(replay) < 5
+    # Out of sight nothing moves; what is there is not built before (lazily), and starts once it is seen.
+    page.locator("iframe").last.scroll_into_view_if_needed()
+    page.wait_for_timeout(1_000)
+    waited = seconds_of(replay)
+    page.wait_for_timeout(500)
+    assert seconds_of(replay) == waited
+    assert seconds_of(below) > 0
+    page.locator("iframe").first.scroll_into_view_if_needed()
+    # The slider goes to a moment, by keys alone, and the numbers are those of that moment.
+    slider, numbers = replay.locator(".at"), replay.locator(".curve output")
+    slider.press("Home")
+    rows = collect_episodes(make_envs("CartPole-v1", 1, seed=0), AGENT.act)
+    for step in range(3):
+        said = [number.replace("\u2212", "-") for number in numbers.all_inner_texts()]
+        for text, value in zip(said[:4], rows.observations[step, 0].tolist(), strict=True):
+            assert abs(float(text.split()[0]) - value) < 0.002
+        assert ("right" in said[4]) == bool(rows.actions[step, 0])
+        assert slider.get_attribute("aria-valuetext") == f"{step * 0.02:.2f} s"
+        slider.press("ArrowRight")
+    waited = seconds_of(replay)
+    page.wait_for_timeout(500)
+    assert seconds_of(replay) == waited == 0.06
+    # A curve that is pulled to the left shows what comes later.
+    box = replay.locator(".curve canvas").first.bounding_box()
+    page.mouse.move(box["x"] + box["width"] * 0.9, box["y"] + 10)
+    page.mouse.down()
+    page.mouse.move(box["x"] + box["width"] * 0.2, box["y"] + 10)
+    page.mouse.up()
+    assert 0.5 < seconds_of(replay) < 2
+    replay.get_by_role("button", name="Play").press("Enter")
+    page.wait_for_timeout(500)
+    assert seconds_of(replay) > 1.2
+    replay.get_by_role("button", name="Pause").wait_for()
+
+
+def test_a_replay_waits_for_a_reader_who_wants_less_motion(saved):
+    page, (replay,) = saved([replayed(0)], "still", reduced_motion="reduce")
+    page.wait_for_timeout(700)
+    assert seconds_of(replay) == 0
+    replay.get_by_role("button", name="Play").click()
+    page.wait_for_timeout(700)
+    assert seconds_of(replay) > 0
+
+
+@pytest.mark.parametrize("width", [1_400, 390])
+def test_two_episodes_are_compared_by_keys_alone(saved, width):
+    _, (pair,) = saved([ComparePair([[0.0, 0.0, 0.1, 0.0]] * 20, [[1.0, 0.0, -0.1, 0.0]] * 9)], "pair", width)
+    left, right = (pair.get_by_role("button", name=f"The {side} one") for side in ("left", "right"))
+    assert left.bounding_box()["y"] == right.bounding_box()["y"], "left is left on a narrow screen, too"
+    right.press("Enter")
+    pair.get_by_text("You find the right one better.").wait_for()
+    left.press("Space")
+    pair.get_by_text("You find the left one better.").wait_for()
+    assert [each.get_attribute("aria-pressed") for each in (left, right)] == ["true", "false"]
+    assert pair.locator(".at").get_attribute("max") == "19"
+
+
+def test_the_map_shows_what_states_are_worth_where_a_network_knows(saved):
+    torch.manual_seed(0)
+    network = better_dqn.QNetwork()
+    page, (values, pushes) = saved([ExploreCartPole(network, value=network), ExploreCartPole(network)], "values")
+    assert pushes.locator(".map").is_visible()
+    assert not pushes.locator("select").is_visible()
+    picture = "() => document.querySelector('iframe').contentDocument.querySelector('.map').toDataURL()"
+    before = page.evaluate(picture)
+    values.locator("select").select_option("value")
+    assert page.evaluate(picture) != before
+    least, most = (float(number) for number in re.findall(r"[\d.]+", values.locator(".legend").inner_text()))
+    angle, speed = np.meshgrid(*((np.arange(40) + 0.5) / 20 - 1,) * 2)
+    grid = np.stack([0 * angle, 0 * angle, angle * np.radians(12), 3 * speed], -1).astype("f4")
+    with torch.no_grad():
+        worth = network(torch.from_numpy(grid)).amax(-1)
+    np.testing.assert_allclose([least, most], [worth.min(), worth.max()], atol=0.051)
+
+
+def test_the_colours_are_those_that_the_page_around_asks_for(saved):
+    page, (game,) = saved([PlayCartPole()], "colours", color_scheme="light")
+    ground = "() => getComputedStyle(document.querySelector('iframe').contentDocument.body).backgroundColor"
+    game.locator("main").wait_for()
+    found = []
+    for theme in ("", "dark", "light"):
+        page.evaluate("theme => document.querySelector('iframe').contentDocument.documentElement.dataset.theme = theme", theme)
+        found.append(page.evaluate(ground))
+    assert found[0] == found[2] == "rgb(255, 255, 255)"
+    assert found[1] == "rgb(18, 18, 18)"
