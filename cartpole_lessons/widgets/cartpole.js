@@ -242,7 +242,7 @@ const FASTEST = 3;  // radians per second, at the map's upper edge
 function explore(root, { policy, value = null, name = "the agent" }) {
   root.innerHTML = INSIDE;
   const find = (what) => root.querySelector(what), number = (what) => Number(find(what).value), map = find(".map");
-  let cart = new Cart([0, 0, 0, 0]), path = [], nudges = 0, start = [0, 0], hand = null;
+  let cart = new Cart([0, 0, 0, 0]), path = [], nudges = 0, start = [0, 0], hand = null, grid, made;
   const say = (text) => { find(".words").textContent = text; };
   const world = () => ({ ...WORLD, half: number(".half"), force: number(".force") });
   const seen = (theta, thetaDot) => observed([number(".x"), number(".v"), theta, thetaDot]);
@@ -250,8 +250,11 @@ function explore(root, { policy, value = null, name = "the agent" }) {
   const preference = (observation) => { const values = outputs(policy, observation); return values.length === 1 ? values[0] : values[1] - values[0]; };
   const worth = (observation) => Math.max(...outputs(value, observation));
   function show() {
-    const { pen, width, height } = prepared(map), cells = 40, wide = width / cells, high = height / cells, grid = [], shows = find("select").value ? worth : preference;
-    for (let i = 0; i < cells; i++) for (let j = 0; j < cells; j++) grid.push(shows(seen((2 * (i + 0.5) / cells - 1) * LEAN, (1 - 2 * (j + 0.5) / cells) * FASTEST)));
+    const { pen, width, height } = prepared(map), cells = 40, wide = width / cells, high = height / cells, shows = find("select").value ? worth : preference;
+    const asked = [number(".x"), number(".v"), shows.name].join();
+    if (made !== asked) grid = [];  // a moving cart leaves the map as it is
+    made = asked;
+    if (!grid.length) for (let i = 0; i < cells; i++) for (let j = 0; j < cells; j++) grid.push(shows(seen((2 * (i + 0.5) / cells - 1) * LEAN, (1 - 2 * (j + 0.5) / cells) * FASTEST)));
     const typical = grid.map(Math.abs).sort((a, b) => a - b)[grid.length >> 1] || 1, least = Math.min(...grid), most = Math.max(...grid);
     grid.forEach((cell, k) => {
       pen.globalAlpha = (shows === worth ? (cell - least) / (most - least || 1) : Math.min(1, Math.abs(cell) / typical)) * 0.8 + 0.05;
@@ -259,7 +262,7 @@ function explore(root, { policy, value = null, name = "the agent" }) {
       const i = Math.floor(k / cells), j = k % cells, x = Math.round(i * wide), y = Math.round(j * high);
       pen.fillRect(x, y, Math.round((i + 1) * wide) - x, Math.round((j + 1) * high) - y);
     });
-    find(".legend").textContent = shows === worth ? `; worth ${least.toFixed(1)} (pale) to ${most.toFixed(1)} (blue)` : "";
+    find(".legend").textContent = shows === worth ? `; worth from ${least.toFixed(1)} to ${most.toFixed(1)}` : "";
     pen.globalAlpha = 1; pen.strokeStyle = colour("--ink"); pen.lineWidth = 1.5; pen.beginPath();
     const at = ([, , theta, thetaDot]) => [(theta / LEAN + 1) / 2 * width, (1 - thetaDot / FASTEST) / 2 * height];
     path.forEach((state, k) => { const [x, y] = at(state); if (k) pen.lineTo(x, y); else pen.moveTo(x, y); });
@@ -428,8 +431,8 @@ function player(root, count, draw) {
   slider.max = count - 1;
   function show() {
     const k = Math.min(at, count - 1);
+    draw(k);  // before any words change, or each canvas would have the page laid out anew
     slider.value = k; slider.setAttribute("aria-valuetext", `${(k * TAU).toFixed(2)} s`);
-    draw(k);
   }
   const time = clock(root, {
     speed: () => Number(find(".speed").value), show,
@@ -462,9 +465,9 @@ const CURVES = [["position", "m"], ["velocity", "m/s"], ["angle", "rad"], ["angu
 
 const SPAN = 75;  // moments that the curves show at once: a push can still be told from the next one
 
-/** One column of a film around moment `at`, which is marked; bars to both sides where it is a push. */
-function curve(canvas, values, at, bars) {
-  const { pen, width, height } = prepared(canvas), most = Math.max(...values.map(Math.abs)) || 1, span = Math.min(SPAN, values.length);
+/** One column of a film around moment `at`, which is marked, as high as `most`; bars to both sides where it is a push. */
+function curve(canvas, values, most, at, bars) {
+  const { pen, width, height } = prepared(canvas), span = Math.min(SPAN, values.length);
   const first = Math.max(0, Math.min(at - (SPAN >> 1), values.length - span)), step = (width - 8) / span;
   const x = (k) => 4 + (k - first) * step, y = (value) => height / 2 - (value / most) * (height / 2 - 5), level = y(0);
   pen.strokeStyle = colour("--track"); pen.lineWidth = 1; pen.beginPath(); pen.moveTo(4, level); pen.lineTo(width - 4, level); pen.stroke();
@@ -479,20 +482,20 @@ function curve(canvas, values, at, bars) {
 
 /** An episode to look at again: the cart, and in step with it what the agent saw and did. */
 function replay(root, { film, label, speed }) {
-  const rows = moments(film), columns = CURVES.slice(0, film.largest.length);
+  const rows = moments(film), columns = CURVES.slice(0, film.largest.length), series = columns.map((_, j) => rows.map((row) => row[j]));
   root.innerHTML = `<main data-lm-suppress-shortcuts="true"><div class="top"><span class="name"></span><span class="clock"></span></div>
     <canvas class="cart" role="img" aria-label="the cart"></canvas>${CONTROLS(speed)}
-    ${columns.map(([name]) => `<div class="curve"><span>${name}</span><output></output><canvas role="img" aria-label="${name} over time"></canvas></div>`).join("")}</main>`;
+    ${columns.map(([name]) => `<div class="curve"><span>${name}</span><output aria-live="off"></output><canvas role="img" aria-label="${name} over time"></canvas></div>`).join("")}</main>`;
   root.querySelector(".name").textContent = label;
   const onScreen = screen(root.querySelector(".cart"), rows), lines = [...root.querySelectorAll(".curve")];
   let now = 0;
   const jump = player(root, rows.length, (k) => {
     onScreen(now = k);
+    lines.forEach((line, j) => curve(line.lastChild, series[j], film.largest[j], k, !columns[j][1]));
     root.querySelector(".clock").textContent = `${(k * TAU).toFixed(2)} s`;
     lines.forEach((line, j) => {
       const value = rows[k][j], [, unit] = columns[j];
-      line.querySelector("output").textContent = unit ? `${value < 0 ? "\u2212" : "+"}${Math.abs(value).toFixed(3)} ${unit}` : value ? (value < 0 ? "\u25c0 left" : "right \u25b6") : "";
-      curve(line.querySelector("canvas"), rows.map((row) => row[j]), k, !unit);
+      line.children[1].textContent = unit ? `${value < 0 ? "\u2212" : "+"}${Math.abs(value).toFixed(3)} ${unit}` : value ? (value < 0 ? "\u25c0 left" : "right \u25b6") : "";
     });
   });
   for (const { lastChild: canvas } of lines) {
