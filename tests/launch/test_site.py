@@ -175,8 +175,11 @@ def test_every_page_opens_from_a_disk_without_a_network(browser, pages, width, s
 def test_the_first_page_can_be_played_at_once(browser, pages, width):
     visit = Visit(browser, width)
     page = visit.open(pages["index"])
-    alone, race = page.frame_locator("iframe").nth(0), page.frame_locator("iframe").nth(1)
-    assert page.locator("iframe").nth(0).bounding_box()["y"] < 500, "the game begins on the first screen"
+    again, alone, race = (page.frame_locator("iframe").nth(number) for number in range(3))
+    assert page.locator("iframe").first.bounding_box()["y"] < 500, "a cart is balanced on the first screen"
+    page.wait_for_timeout(1_000)
+    again.get_by_role("button", name="Pause").click()
+    assert float(again.locator(".clock").inner_text().split()[0]) > 0
     alone.locator("main").press("ArrowRight")
     alone.get_by_text("It fell.").wait_for(timeout=30_000)
     assert float(alone.locator(".score").inner_text().split()[0]) > 0
