@@ -45,7 +45,7 @@ test-doctor: .venv/test-ready  ## an environment broken in many ways, and mended
 test-floors: .venv/test-ready  ## the course with the oldest versions that pyproject.toml allows
 	$(BIN)/python -m pytest tests/launch/test_floors.py -q
 
-test-grade: .venv/test-ready  ## the grader against 300 notebooks that mean harm, and with 40 whose marks are known; about 15 minutes
+test-grade: .venv/test-ready  ## the grader against 300 notebooks that mean harm, and with some forty whose marks are known; about 15 minutes
 	$(BIN)/python -m pytest tests/launch/test_grade.py -q
 
 test-worlds: .venv/ready  ## every lesson with another CPU's arithmetic, and with other seeds: does what it asserts hold there too?

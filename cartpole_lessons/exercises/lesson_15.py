@@ -1,7 +1,6 @@
 """Lesson 15, Teach it."""
 
 import torch
-from torch.nn.functional import logsigmoid
 
 from cartpole_lessons.exercises import Exercise
 
@@ -41,7 +40,7 @@ prefers_first = Exercise(
 
 def _loss(differences, answers):
     """differences: (pairs,), reward of the first clip minus that of the second; answers: 1 where the first is better, else 0."""
-    return -(answers * logsigmoid(differences) + (1 - answers) * logsigmoid(-differences)).mean()
+    return -(answers * torch.nn.functional.logsigmoid(differences) + (1 - answers) * torch.nn.functional.logsigmoid(-differences)).mean()
 
 
 loss = Exercise(
@@ -54,16 +53,20 @@ loss = Exercise(
     ],
     mistakes={
         "The answers are the other way round: 1 means that the first clip is better.": (
-            lambda differences, answers: -((1 - answers) * logsigmoid(differences) + answers * logsigmoid(-differences)).mean()
+            lambda differences, answers: (
+                -(
+                    (1 - answers) * torch.nn.functional.logsigmoid(differences) + answers * torch.nn.functional.logsigmoid(-differences)
+                ).mean()
+            )
         ),
         "The sign: a loss is small where the answers are likely.": lambda differences, answers: (
-            answers * logsigmoid(differences) + (1 - answers) * logsigmoid(-differences)
+            answers * torch.nn.functional.logsigmoid(differences) + (1 - answers) * torch.nn.functional.logsigmoid(-differences)
         ).mean(),
         "The sum grows with the number of pairs. Take the mean.": lambda differences, answers: (
-            -(answers * logsigmoid(differences) + (1 - answers) * logsigmoid(-differences)).sum()
+            -(answers * torch.nn.functional.logsigmoid(differences) + (1 - answers) * torch.nn.functional.logsigmoid(-differences)).sum()
         ),
         "The pairs in which the second clip won say as much as the others, and they are left out here.": (
-            lambda differences, answers: -(answers * logsigmoid(differences)).mean()
+            lambda differences, answers: -(answers * torch.nn.functional.logsigmoid(differences)).mean()
         ),
         "That is one minus the mean probability of the answers. Their likelihood is a product, so take logarithms first.": (
             lambda differences, answers: (answers * (-differences).sigmoid() + (1 - answers) * differences.sigmoid()).mean()

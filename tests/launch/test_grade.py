@@ -1,4 +1,4 @@
-"""Grading: 300 notebooks that mean harm get no mark that they do not deserve and stop nothing, and 40 honest ones get theirs, twice the same (`make test-grade`)."""
+"""Grading: 300 notebooks that mean harm get no mark that they do not deserve and stop nothing, and some forty honest ones get theirs, twice the same (`make test-grade`)."""
 
 import collections
 import csv
@@ -405,5 +405,5 @@ def test_honest_notebooks_get_their_marks_twice_the_same(tmp_path, capsys):
             f"\n{len(known)} honest notebooks, {len(marks)} marks, {len(off)} not as known, {seconds:.0f} s, {peak / 1e9:.1f} GB of memory at most"
         )
     assert off == {}
-    assert len(known) == 40
+    assert len(known) >= 40
     assert [row | {"seconds": ""} for row in first] == [row | {"seconds": ""} for row in second]
