@@ -91,15 +91,16 @@ def plot_arrivals(arrivals: Mapping[str, Sequence[float]], limit: float, *, ax: 
     """
     from matplotlib import rcParams
 
-    ax = ax or _current_axes()
-    for row, steps in enumerate(arrivals.values()):
-        within = np.array([step if step <= limit else np.inf for step in steps])
-        late = np.isinf(within)
-        ax.plot(within[~late], np.full((~late).sum(), row), "o", color=f"C{row}", alpha=0.5, clip_on=False)
-        ax.plot(np.full(late.sum(), limit), np.full(late.sum(), row), "x", color=f"C{row}", alpha=0.5, clip_on=False)
-        ax.plot(np.median(within), row, "|", color=rcParams["text.color"], markersize=16)
-    ax.set_yticks(range(len(arrivals)), [f"{name}: {sum(np.asarray(steps) <= limit)}/{len(steps)}" for name, steps in arrivals.items()])
-    ax.set(xlabel="environment steps (bar: median)", xlim=(0, limit), ylim=(len(arrivals) - 0.5, -0.5))
+    ax, labels = ax or _current_axes(), []
+    for row, (name, steps) in enumerate(arrivals.items()):
+        steps = np.asarray(steps, dtype=float)
+        in_time = steps <= limit
+        for mark, where in (("o", steps[in_time]), ("x", np.full((~in_time).sum(), limit))):
+            ax.plot(where, np.full(len(where), row), mark, color=f"C{row}", alpha=0.5, clip_on=False)
+        ax.plot(np.median(np.where(in_time, steps, np.inf)), row, "|", color=rcParams["text.color"], markersize=16)
+        labels.append(f"{name}: {in_time.sum()}/{len(steps)}")
+    ax.set_yticks(range(len(labels)), labels)
+    ax.set(xlabel="environment steps (bar: median)", xlim=(0, limit), ylim=(len(labels) - 0.5, -0.5))
     return ax
 
 

@@ -238,6 +238,29 @@ const INSIDE = `<main data-lm-suppress-shortcuts="true">
   <button class="drop">Drop it upright</button></div></main>`;
 const FASTEST = 3;  // radians per second, at the map's upper edge
 
+/** What `value` says all over a map, `side` cells each way, of how far across and how far up a cell is, -1 to 1: column by column, from the top. */
+function sampled(side, value) {
+  const at = (i) => 2 * (i + 0.5) / side - 1;
+  return Array.from({ length: side ** 2 }, (_, k) => value(at(Math.floor(k / side)), -at(k % side)));
+}
+
+/** Paints such a map: `look(value)` is how strong the colour is, 0 to 1, and which. */
+function tiles({ pen, width, height }, values, look) {
+  const side = Math.sqrt(values.length), wide = width / side, high = height / side;
+  values.forEach((value, k) => {
+    const i = Math.floor(k / side), j = k % side, x = Math.round(i * wide), y = Math.round(j * high);
+    [pen.globalAlpha, pen.fillStyle] = look(value);
+    pen.fillRect(x, y, Math.round((i + 1) * wide) - x, Math.round((j + 1) * high) - y);
+  });
+  pen.globalAlpha = 1;
+}
+
+/** Where on a map a pointer is: across and up, -1 to 1. */
+function spot(map, event) {
+  const box = map.getBoundingClientRect();
+  return [2 * (event.clientX - box.left) / box.width - 1, 1 - 2 * (event.clientY - box.top) / box.height];
+}
+
 /** Where a policy pushes, as a map to click on: the cart starts there, and is saved or lost. Where there is a network for it, also what states are worth. */
 function explore(root, { policy, value = null, name = "the agent" }) {
   root.innerHTML = INSIDE;
@@ -250,20 +273,18 @@ function explore(root, { policy, value = null, name = "the agent" }) {
   const preference = (observation) => { const values = outputs(policy, observation); return values.length === 1 ? values[0] : values[1] - values[0]; };
   const worth = (observation) => Math.max(...outputs(value, observation));
   function show() {
-    const { pen, width, height } = prepared(map), cells = 40, wide = width / cells, high = height / cells, shows = find("select").value ? worth : preference;
+    const canvas = prepared(map), { pen, width, height } = canvas, shows = find("select").value ? worth : preference;
     const asked = [number(".x"), number(".v"), shows.name].join();
-    if (made !== asked) grid = [];  // a moving cart leaves the map as it is
+    if (made !== asked) grid = sampled(40, (across, up) => shows(seen(across * LEAN, up * FASTEST)));  // a moving cart leaves the map as it is
     made = asked;
-    if (!grid.length) for (let i = 0; i < cells; i++) for (let j = 0; j < cells; j++) grid.push(shows(seen((2 * (i + 0.5) / cells - 1) * LEAN, (1 - 2 * (j + 0.5) / cells) * FASTEST)));
     const typical = grid.map(Math.abs).sort((a, b) => a - b)[grid.length >> 1] || 1, least = Math.min(...grid), most = Math.max(...grid);
-    grid.forEach((cell, k) => {
-      pen.globalAlpha = (shows === worth ? (cell - least) / (most - least || 1) : Math.min(1, Math.abs(cell) / typical)) * 0.8 + 0.05;
-      pen.fillStyle = colour(shows === worth || cell < 0 ? "--cart" : "--pole");
-      const i = Math.floor(k / cells), j = k % cells, x = Math.round(i * wide), y = Math.round(j * high);
-      pen.fillRect(x, y, Math.round((i + 1) * wide) - x, Math.round((j + 1) * high) - y);
-    });
+    const [blue, orange] = ["--cart", "--pole"].map(colour);
+    tiles(canvas, grid, (cell) => [
+      (shows === worth ? (cell - least) / (most - least || 1) : Math.min(1, Math.abs(cell) / typical)) * 0.8 + 0.05,
+      shows === worth || cell < 0 ? blue : orange,
+    ]);
     find(".legend").textContent = shows === worth ? `; worth from ${least.toFixed(1)} to ${most.toFixed(1)}` : "";
-    pen.globalAlpha = 1; pen.strokeStyle = colour("--ink"); pen.lineWidth = 1.5; pen.beginPath();
+    pen.strokeStyle = colour("--ink"); pen.lineWidth = 1.5; pen.beginPath();
     const at = ([, , theta, thetaDot]) => [(theta / LEAN + 1) / 2 * width, (1 - thetaDot / FASTEST) / 2 * height];
     path.forEach((state, k) => { const [x, y] = at(state); if (k) pen.lineTo(x, y); else pen.moveTo(x, y); });
     pen.stroke(); pen.fillStyle = colour("--ink"); pen.beginPath(); pen.arc(...at(cart.state), 5, 0, 7); pen.fill();
@@ -299,8 +320,8 @@ function explore(root, { policy, value = null, name = "the agent" }) {
   }
   const time = clock(root, { step, show });
   map.addEventListener("pointerdown", (event) => {
-    const box = map.getBoundingClientRect();
-    drop((2 * (event.clientX - box.left) / box.width - 1) * LEAN * 0.99, (1 - 2 * (event.clientY - box.top) / box.height) * FASTEST);
+    const [across, up] = spot(map, event);
+    drop(across * LEAN * 0.99, up * FASTEST);
   });
   map.addEventListener("keydown", (event) => {
     const way = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, 1], ArrowDown: [0, -1] }[event.key];
@@ -366,36 +387,29 @@ function tune(root, { gains: first }) {
   root.innerHTML = TUNING;
   const find = (what) => root.querySelector(what), inputs = GAINS.map(([name]) => find(`.${name}`)), map = find(".gains"), starts = find(".starts");
   inputs.forEach((input, i) => { input.value = first[i]; });
-  const gains = () => inputs.map((input) => Number(input.value)), CELLS = 24, centre = (i) => 2 * (i + 0.5) / CELLS - 1;
+  const gains = () => inputs.map((input) => Number(input.value)), SIDE = 24;
   let cart = null, lengths = [], saved = [], drawnFor = "";
-  function paint(canvas, values, dot) {
-    const { pen, width, height } = prepared(canvas), wide = width / CELLS, high = height / CELLS;
-    values.forEach((value, k) => {
-      const i = Math.floor(k / CELLS), j = k % CELLS, x = Math.round(i * wide), y = Math.round(j * high);
-      pen.globalAlpha = 0.08 + 0.92 * value; pen.fillStyle = colour("--pole"); pen.fillRect(x, y, Math.round((i + 1) * wide) - x, Math.round((j + 1) * high) - y);
-    });
-    pen.globalAlpha = 1; pen.fillStyle = colour("--ink"); pen.strokeStyle = colour("--paper"); pen.lineWidth = 2;
+  function paint(map, values, dot) {
+    const canvas = prepared(map), { pen, width, height } = canvas, orange = colour("--pole");
+    tiles(canvas, values, (value) => [0.08 + 0.92 * value, orange]);
+    pen.fillStyle = colour("--ink"); pen.strokeStyle = colour("--paper"); pen.lineWidth = 2;
     pen.beginPath(); pen.arc((dot[0] + 1) / 2 * width, (1 - dot[1]) / 2 * height, 6, 0, 7); pen.fill(); pen.stroke();
   }
-  const grid = (value) => Array.from({ length: CELLS ** 2 }, (_, k) => value(centre(Math.floor(k / CELLS)), -centre(k % CELLS)));
-  const share = (i) => inputs[i].value / GAINS[i][2];
-  function show() {
-    paint(map, lengths, [share(2), share(3)]); paint(starts, saved, [0.05 / LEAN, 0]);
-    draw(find(".cart"), cart);
-  }
+  const share = (i) => inputs[i].value / GAINS[i][2], show = () => draw(find(".cart"), cart);
+  function paintMaps() { paint(map, lengths, [share(2), share(3)]); paint(starts, saved, [0.05 / LEAN, 0]); }
   function turned() {
     const now = gains(), others = `${now[0]} ${now[1]}`;
     if (others !== drawnFor) {
       drawnFor = others;
       const from = [[0.05, 0, 0.03, 0], [0, 0.05, -0.05, 0]];
-      lengths = grid((theta, turn) => from.reduce((sum, start) => sum + stands([now[0], now[1], theta * GAINS[2][2], turn * GAINS[3][2]], start), 0) / 1000);
+      lengths = sampled(SIDE, (theta, turn) => from.reduce((sum, start) => sum + stands([now[0], now[1], theta * GAINS[2][2], turn * GAINS[3][2]], start), 0) / 1000);
     }
-    saved = grid((theta, turn) => stands(now, [0, 0, theta * LEAN, turn * FASTEST]) === 500 ? 1 : 0);
-    const count = saved.reduce((sum, value) => sum + value, 0), times = growth(now);
-    starts.setAttribute("aria-label", `${Math.round(100 * count / saved.length)} % of the starts are saved`);
+    saved = sampled(SIDE, (theta, turn) => stands(now, [0, 0, theta * LEAN, turn * FASTEST]) === 500 ? 1 : 0);
+    const percent = Math.round(100 * saved.reduce((sum, value) => sum + value, 0) / saved.length), times = growth(now);
+    starts.setAttribute("aria-label", `${percent} % of the starts are saved`);
     inputs.forEach((input) => { input.parentElement.querySelector("output").textContent = input.value; });
-    say(`In each step a small disturbance is multiplied by ${times.toFixed(3)}: it ${times > 1.0005 ? "grows" : times < 0.9995 ? "dies out" : "stays"}. ${Math.round(100 * count / saved.length)} % of the starts are saved for ten seconds.`);
-    restart();
+    say(`In each step a small disturbance is multiplied by ${times.toFixed(3)}: it ${times > 1.0005 ? "grows" : times < 0.9995 ? "dies out" : "stays"}. ${percent} % of the starts are saved for ten seconds.`);
+    paintMaps(); restart();
   }
   const say = (text) => { find(".words").textContent = text; };
   function restart() { cart = new Cart([0, 0, 0.05, 0]); time.start(); }
@@ -406,15 +420,14 @@ function tune(root, { gains: first }) {
   const time = clock(root, { step: move, show });
   const drag = (event) => {
     if (event.type === "pointermove" && !event.buttons) return;
-    const box = map.getBoundingClientRect(), at = [2 * (event.clientX - box.left) / box.width - 1, 1 - 2 * (event.clientY - box.top) / box.height];
-    at.forEach((value, i) => { inputs[2 + i].value = value * GAINS[2 + i][2]; });
+    spot(map, event).forEach((value, i) => { inputs[2 + i].value = value * GAINS[2 + i][2]; });
     event.preventDefault(); turned();
   };
   map.addEventListener("pointerdown", (event) => { map.setPointerCapture(event.pointerId); drag(event); });
   map.addEventListener("pointermove", drag);
   inputs.forEach((input) => input.addEventListener("input", turned));
   find(".drop").addEventListener("click", restart);
-  window.addEventListener("resize", show);
+  window.addEventListener("resize", () => { paintMaps(); show(); });
   turned();
   if (matchMedia("(prefers-reduced-motion: reduce)").matches) { time.stop(); show(); }
 }
