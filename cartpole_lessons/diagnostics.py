@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 
 #: What is watched, and what it tells.
 SIGNS = {
-    "gradient_norm": "length of the last gradient: 0 means that nothing is learned, ever more that it adds up",
+    "gradient_norm": "length of the last gradient: 0 when nothing is learned; growing without end where gradients add up",
     "entropy": "how undecided the policy is: ln 2 = 0.69 at first, 0 when it never explores any more",
     "approximate_kl": "how far an update moved the policy",
     "greedy_share": "share of the pushes that were the policy's best ones",

@@ -116,7 +116,7 @@ PROBES = {
         ),
         Probe(
             "falls",
-            "A little and the end, or more on a longer way. Does it know that nothing follows an end?",
+            "A small reward that ends the episode, or a larger one by a longer route. Does it know that nothing follows an end?",
             # The end looks like the beginning: whoever asks for its value is told that all begins again.
             states=_one_hot(1, 1, 1),
             pays=((1, 0), (0, 0), (1.5, 1.5)),
@@ -130,7 +130,7 @@ PROBES = {
         ),
         Probe(
             "time_limit",
-            "A fixed sum and the end, or a little in every step, until time runs out after one. Does it look beyond that?",
+            "Three at once, which ends the episode, or one per step in an episode that is cut off after one step. Does it look beyond that?",
             states=_one_hot(1),
             pays=((3, 1),),
             leads=((END, 0),),
@@ -286,14 +286,14 @@ class Verdict:
     def wrong(self) -> list[str]:
         """What is not as it should be, in words."""
         right, worth = self.probe.right, self.probe.worth
-        # "Not near" in place of "far", so that NaN is wrong, too.
+        # "Not near" instead of "far", so that NaN is wrong, too.
         found = [
-            f"in state {state} it does {answer:.2g} in place of {right[state]:.2g}"
+            f"in state {state} it does {answer:.2g} instead of {right[state]:.2g}"
             for state, answer in self.answers.items()
             if not abs(answer - right[state]) < TOLERANCE
         ]
         return found + [
-            f"it values state {state} at {value:.3g} in place of {worth[state]:.2g}"
+            f"it values state {state} at {value:.3g} instead of {worth[state]:.2g}"
             for state, value in self.values.items()
             if not abs(value - worth[state]) < VALUE_TOLERANCE
         ]

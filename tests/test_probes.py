@@ -47,7 +47,7 @@ def test_whoever_knows_the_answers_passes_and_whoever_does_the_opposite_is_told_
     assert not wrong.passed
     assert str(wrong).startswith("FAILED")
     assert [cause for cause in each.causes if cause not in str(wrong)] == []
-    assert "place of" in wrong._repr_html_()
+    assert "instead of" in wrong._repr_html_()
 
 
 def discounted(each, action, state, discount, *, limit):
@@ -141,7 +141,7 @@ def test_a_value_that_is_not_the_true_one_fails_although_the_action_is_right():
     for wrong in (4.0, float("nan")):
         verdict = judge(perfect(each), each, values=lambda agent, seen, wrong=wrong: torch.full((len(seen),), wrong))
         assert not verdict.passed
-        assert f"values state 0 at {wrong:.3g} in place of 1" in verdict.wrong[0]
+        assert f"values state 0 at {wrong:.3g} instead of 1" in verdict.wrong[0]
 
 
 class Table:

@@ -105,7 +105,7 @@ def train(
     *,
     method: Literal["augmented", "basic"] = "augmented",  # which of the two updates
     num_directions: Count = 3,  # random changes that each update tries, both ways
-    top_directions: Count = 2,  # of which it follows the best so many
+    top_directions: Count = 2,  # how many of the best it follows
     step_size: Positive = 0.5,  # how far an update goes
     noise: Positive = 1.0,  # standard deviation of the changes that are tried
     angle_scale: Positive = 10.0,  # factor on the pole's angle before the first layer

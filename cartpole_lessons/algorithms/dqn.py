@@ -49,7 +49,7 @@ class QNetwork(Policy):
 
     def forward(self, observations: torch.Tensor) -> torch.Tensor:
         """Observations float32 (..., 4) -> values float32 (..., 2)."""
-        # Outputs of size 1 are what a network learns most easily; values move by tens.
+        # The layers' own outputs stay near 1 while values move by tens.
         return self.start_value + 10 * self.layers(observations * self.scale)
 
     def actions(

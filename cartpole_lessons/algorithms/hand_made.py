@@ -64,8 +64,8 @@ def simulate(
 ) -> np.ndarray:
     """What `policy` makes of chosen starts, float (n, 4) [m, m/s, rad, rad/s].
 
-    Returns states float64 (steps + 1, n, 4). [t] is the state after t steps, NaN from the step on
-    that fails. No time limit but `steps` applies.
+    Returns states float64 (steps + 1, n, 4). [t] is the state after t steps, NaN from the
+    failing step on. No time limit but `steps` applies.
     """
     cartpole(env_id)  # refuses what is not a CartPole
     if np.ndim(starts) != 2 or np.shape(starts)[1] != 4:
@@ -112,14 +112,15 @@ def lqr_gains(
 ) -> np.ndarray:
     """Gains (4,) with the least sum of state_cost * state**2 + force_cost * force**2 over all time.
 
-    A (4, 4), B (4,) as from `linearised_dynamics`. `InvalidInput` on costs that leave no best rule.
+    A (4, 4), B (4,) as from `linearised_dynamics`. `InvalidInput` on costs that let the cart stay away.
     Source: Kalman (1960), Contributions to the theory of optimal control.
     """
     costs = np.array([*state_cost, force_cost], dtype=float)
-    # Where the position costs nothing, so does a cart that drifts: no rule would bring it back.
+    # Where the position costs nothing, the cheapest rule does not bring the cart back, and SciPy's
+    # solver finds none.
     if costs.shape != (5,) or not (np.isfinite(costs) & (costs >= 0)).all() or 0 in costs[[0, 4]]:
         raise InvalidInput(
-            f"No rule is the best for {state_cost=} and {force_cost=}: "
+            f"LQR has no rule that brings the cart back for {state_cost=} and {force_cost=}: "
             "pass four costs, that of the position above 0, and a force_cost above 0."
         )
     B = B[:, None]  # (4, 1)
@@ -135,6 +136,6 @@ def train(
     state_cost: tuple[NotNegative, NotNegative, NotNegative, NotNegative] = (1.0, 1.0, 1.0, 1.0),
     force_cost: Positive = 1.0,  # of the force [1/N²]
 ) -> None:
-    """LQR's rule, computed and evaluated: no environment step is taken."""
+    """LQR's rule, computed and evaluated: no environment step is taken to learn it."""
     gains = lqr_gains(*linearised_dynamics(run.env_id), state_cost, force_cost)
     run.goes_on(policy_for(run.env_id, gains))

@@ -103,7 +103,7 @@ def fit(
     """Make the pushes likelier where they were seen; returns the last batch's cross-entropy [nats].
 
     observations: float32 (steps, 4); pushes: int64 (steps,).
-    Source: Pomerleau (1991), Efficient training of artificial neural networks for navigation.
+    Source: Pomerleau (1991), Efficient training of artificial neural networks for autonomous navigation.
     """
     for _ in range(updates):
         batch = torch.randint(len(pushes), (batch_size,), device=pushes.device)

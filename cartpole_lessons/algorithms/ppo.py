@@ -101,7 +101,7 @@ def train(
     critic_learning_rate: Positive = 0.007,  # and for the critic
     discount: Share = 0.99,  # what a reward counts if it comes one step later
     gae_lambda: Share = 0.95,  # 0: trust the critic after one step; 1: only at the batch's end
-    clip: Positive = 0.3,  # how far a probability ratio may move away from 1
+    clip: Positive = 0.3,  # how far from 1 a probability ratio still gains by moving
     normalise_advantages: bool = True,  # to mean 0 and deviation 1 in each batch
     hidden: Units = 64,  # units of the hidden layer
     angle_scale: Positive = 5.0,  # factor on the pole's angle before the first layer

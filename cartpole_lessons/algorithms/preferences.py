@@ -73,7 +73,7 @@ class RewardModel(nn.Module):
     def forward(self, states: torch.Tensor) -> torch.Tensor:
         """States float32 (..., 4) -> rewards float32 (members, ...)."""
         position, velocity, angle, spin = states.unbind(-1)
-        # A full turn looks like none. What is cut off at 3 is seen once the pole has fallen.
+        # A full turn looks like none. Cut off at 3, so that extreme states cannot dominate.
         seen = [position / 2.4, velocity / 2, 5 * angle.sin(), angle.cos(), spin / 2]
         inputs = torch.stack(seen, -1).clamp(-3, 3).reshape(1, -1, 5)
         units = inputs @ self.first + self.bias  # (members, states, units)
@@ -198,7 +198,7 @@ def train(
 
 # %% ../../notebooks/15_teach_it.ipynb #clip-film
 def film(states: torch.Tensor, label: str) -> Video:
-    """States float32 (T, 4) -> a small film at half the speed of life."""
+    """States float32 (T, 4) -> a small film at half speed."""
     env = make_env(render="rgb_array")
     env.reset()
     frames = []

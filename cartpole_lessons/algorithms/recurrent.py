@@ -57,7 +57,7 @@ class MemoryLearner(Learner):
         self.began_at = self.env_steps
         self.network = MemoryNetwork()
         self.optimizer = torch.optim.Adam(self.network.parameters(), lr=0.005, eps=1e-5)
-        self.memory = torch.zeros(self.envs.num_envs, 32)
+        self.memory = torch.zeros(self.envs.num_envs, self.network.cell.hidden_size)
 
     def glance(self, eye: Glance) -> tuple[torch.Tensor, torch.Tensor]:
         """What the network is shown (n, 2), and whose memory is wiped, bool (n,)."""
@@ -117,7 +117,7 @@ class MemoryLearner(Learner):
 
     def player(self) -> Callable[[Eye], torch.Tensor]:
         """A function of what an eye has before it, called once per step: it has a memory of its own."""
-        memory = torch.zeros(1, 32)
+        memory = torch.zeros(1, self.network.cell.hidden_size)
 
         def push(eye: Glance) -> torch.Tensor:
             nonlocal memory

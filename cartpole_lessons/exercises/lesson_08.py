@@ -75,5 +75,5 @@ with_friction = Exercise(
         "Force times velocity is power. That of friction is never positive.",
         "friction * velocity has the right size. Which sign?",
     ],
-    shows="The power of friction, its force times the velocity, is never above zero. So the energy is its test: with friction and without a push it may only fall.",
+    shows="The power of friction, its force times the velocity, is never above zero. So the energy is its test, with a small enough step: with friction and without a push it falls. (A large Euler step has a gain of its own.)",
 )

@@ -8,7 +8,7 @@ _NORMS = torch.tensor([[3.0, 4.0], [0.3, 0.4], [0.0, 12.0]])
 
 
 def _clip_each(gradients, most):
-    """gradients: (agents, weights); most: the longest that a gradient may be -> (agents, weights), each agent's cut to that length."""
+    """gradients: (agents, weights); most: the longest that a gradient may be -> (agents, weights), each agent's scaled down to that length where it is longer."""
     lengths = gradients.norm(dim=1, keepdim=True)
     return gradients * (most / lengths.clamp(min=most))
 
@@ -22,7 +22,9 @@ clip_each = Exercise(
             gradients * (most / gradients.norm().clamp(min=most))
         ),
         "Gradients that are short enough stay as they are.": lambda gradients, most: gradients / gradients.norm(dim=1, keepdim=True) * most,
-        "That cuts each number. The length is to be cut, and the direction to stay.": lambda gradients, most: gradients.clamp(-most, most),
+        "That cuts each number. Scale the whole gradient down, so that its direction stays.": lambda gradients, most: gradients.clamp(
+            -most, most
+        ),
         "The lengths are taken over the agents (dim 0). Each agent has a gradient of its own, along dim 1.": lambda gradients, most: (
             gradients * (most / gradients.norm(dim=0, keepdim=True).clamp(min=most))
         ),
@@ -40,8 +42,8 @@ clip_each = Exercise(
 
 
 def _normalise_each(advantages):
-    """advantages: (seeds, steps) -> the same, every seed's with mean 0 and deviation 1 of its own."""
-    mean, deviation = advantages.mean(1, keepdim=True), advantages.std(1, keepdim=True)
+    """advantages: (seeds, steps) -> the same, every seed's with mean 0 and deviation 1 (correction=0) of its own."""
+    mean, deviation = advantages.mean(1, keepdim=True), advantages.std(1, correction=0, keepdim=True)
     return (advantages - mean) / deviation
 
 
@@ -55,22 +57,25 @@ normalise_each = Exercise(
     ],
     mistakes={
         "Mean and deviation are those of all seeds together: what one seed learns depends on who else is there.": (
-            lambda advantages: (advantages - advantages.mean()) / advantages.std()
+            lambda advantages: (advantages - advantages.mean()) / advantages.std(correction=0)
         ),
         "The wrong axis: each step is compared with the same step of the other seeds.": (
-            lambda advantages: (advantages - advantages.mean(0)) / advantages.std(0)
+            lambda advantages: (advantages - advantages.mean(0)) / advantages.std(0, correction=0)
         ),
         "Each seed has its own mean here, but they share the deviation.": (
-            lambda advantages: (advantages - advantages.mean(1, keepdim=True)) / advantages.std()
+            lambda advantages: (advantages - advantages.mean(1, keepdim=True)) / advantages.std(correction=0)
         ),
         "Each seed has its own deviation here, but they share the mean.": (
-            lambda advantages: (advantages - advantages.mean()) / advantages.std(1, keepdim=True)
+            lambda advantages: (advantages - advantages.mean()) / advantages.std(1, correction=0, keepdim=True)
+        ),
+        "torch's std divides by n - 1 unless you tell it otherwise. Here it is n: correction=0.": lambda advantages: (
+            (advantages - advantages.mean(1, keepdim=True)) / advantages.std(1, keepdim=True)
         ),
         "That is centred, and not scaled.": lambda advantages: advantages - advantages.mean(1, keepdim=True),
         "Divided by the variance. Its root, the deviation, has the unit of the advantages.": (
             lambda advantages: (advantages - advantages.mean(1, keepdim=True)) / advantages.var(1, keepdim=True)
         ),
-        "The mean is still in there: subtract it.": lambda advantages: advantages / advantages.std(1, keepdim=True),
+        "The mean is still in there: subtract it.": lambda advantages: advantages / advantages.std(1, correction=0, keepdim=True),
     },
     hints=[
         "The rows [1, 2, 6] and [10, 20, 60] become the same row.",

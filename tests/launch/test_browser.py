@@ -27,6 +27,7 @@ from scratch import ROOT, committed_lessons
 
 from cartpole_lessons.algorithms import better_dqn
 from cartpole_lessons.algorithms.hand_made import LinearPolicy
+from cartpole_lessons.bugs import BUGS
 from cartpole_lessons.environment import make_envs
 from cartpole_lessons.exercises import COLOURS, Exercise
 from cartpole_lessons.grading import exercises_in, modules_with_exercises
@@ -274,24 +275,37 @@ def answers_to(exercise):
     return {"right": "exercise._answer", "wrong": repr(next(iter(exercise._choices), "many"))}
 
 
-@pytest.mark.parametrize("module", sorted(modules_with_exercises()))
+def checks_of(module):
+    """Python that imports what a lesson asks, and the lines that check a right and a wrong answer to each of it."""
+    if module == "lesson_12":  # it asks in which line a bug is
+        return "from cartpole_lessons.bugs import BUGS", [
+            (state, f"BUGS[{name!r}].find({line})")
+            for name, bug in BUGS.items()
+            for state, line in {"right": min(bug.lines), "wrong": max(bug.lines) + 1}.items()
+        ]
+    exercises = exercises_in(modules_with_exercises()[module])
+    return f"from cartpole_lessons.exercises import {module} as lesson", [
+        (state, f"exercise = lesson.{name}\nexercise.check({answer})")
+        for name, exercise in exercises.items()
+        for state, answer in answers_to(exercise).items()
+    ]
+
+
+@pytest.mark.parametrize("module", sorted([*modules_with_exercises(), "lesson_12"]))
 @pytest.mark.parametrize("server", ["lab"], indirect=True, scope="module")
 def test_each_exercise_answers_a_right_and_a_wrong_answer_with_its_card(server, page, module):
     own = 'from pathlib import Path\n\nimport cartpole_lessons.exercises as exercises\n\nexercises.PROGRESS = Path("progress.json")'
-    sources, states = [f"{own}\nfrom cartpole_lessons.exercises import {module} as lesson"], []
-    for name, exercise in exercises_in(modules_with_exercises()[module]).items():
-        for state, answer in answers_to(exercise).items():
-            sources.append(f"exercise = lesson.{name}\nexercise.check({answer})")
-            states.append(state)
+    imports, checks = checks_of(module)
+    states, sources = zip(*checks, strict=True)
     notebook = nbformat.read(server.folder / "game.ipynb", as_version=4)
-    notebook.cells = [nbformat.v4.new_code_cell(source) for source in sources]
+    notebook.cells = [nbformat.v4.new_code_cell(source) for source in (f"{own}\n{imports}", *sources)]
     nbformat.write(notebook, server.folder / f"{module}.ipynb")
     _open(server, page, module)
     _run_all(server, page)
     page.set_viewport_size({"width": 1280, "height": 2_000})  # all of them in one picture
     cards = page.locator(".jp-OutputArea-output [role=status]")
     cards.nth(len(states) - 1).wait_for()
-    assert [card.split(".")[0].lower() for card in cards.all_inner_texts()] == states
+    assert [card.split(".")[0].lower() for card in cards.all_inner_texts()] == list(states)
     colours = [f"rgb({', '.join(str(int(COLOURS[state][at : at + 2], 16)) for at in (1, 3, 5))})" for state in states]
     assert cards.evaluate_all("cards => cards.map(card => getComputedStyle(card).borderLeftColor)") == colours
     for scheme in ("light", "dark"):
