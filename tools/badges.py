@@ -233,9 +233,9 @@ def figures_table(columns: dict[str, str], *, trained_on: bool = False) -> str:
     return table(["lesson", *columns.values()], [[title, *cells] for title, cells in sorted(rows.items())])
 
 
-def seeds_sentence() -> str:
-    """Which seeds the rows were measured on, and which their settings were chosen with."""
-    runs = [run for group in published_runs(RESULTS).values() for run in group]
+def seeds_sentence(*, trained_on: bool) -> str:
+    """Which seeds these rows were measured on, and which their settings were chosen with."""
+    runs = [run for group in published_runs(RESULTS).values() for run in group if trains_on(run) == trained_on]
     chosen = {run["settings_chosen_with"] for run in runs if "settings_chosen_with" in run}
     return f"Seeds {ranges(run['seed'] for run in runs)}." + "".join(f" Settings were chosen with {seeds}." for seeds in sorted(chosen))
 
@@ -403,8 +403,9 @@ make test    # lint, the package's tests, the export check, and every notebook a
         "cost": figures_table(
             {"cpu_seconds": "CPU seconds", "evaluation_steps": "steps of evaluations", "evaluation_share": "share of the seconds"}
         ),
-        "seeds": seeds_sentence(),
-        "stays": figures_table({"stable": "stays", "solved": "solved", "perfect": "perfect"}, trained_on=True),
+        "seeds": seeds_sentence(trained_on=False),
+        "stays": f"{seeds_sentence(trained_on=True)}\n\n"
+        + figures_table({"stable": "stays", "solved": "solved", "perfect": "perfect"}, trained_on=True),
         "curves": learning_curves(),
         "comparison": comparison_table(),
         "memory": memory_sentence(),
