@@ -134,7 +134,7 @@ BUGS = {
             buggy="        loss.backward()",
             hint="What does backward() do with the gradients that are there already?",
             why="Gradients are added up and never cleared: each step follows all batches since the beginning, old policies' too.",
-            test="After a step of the optimizer and another backward(), the gradient equals that of the last batch alone.",
+            test="After two updates, the gradient left in the parameters is that of the second batch alone.",
         ),
         Bug(
             "past_returns",
@@ -193,7 +193,7 @@ BUGS = {
             sound="target = copy.deepcopy(network).requires_grad_(False)",
             buggy="target = network",
             hint="How many networks are there?",
-            why="The target network is the network itself: each update moves the target that it runs after.",
+            why="The target network is the network itself: each update moves the target that it is chasing.",
             test="After one update the target's weights differ from the network's.",
         ),
         Bug(
@@ -213,7 +213,7 @@ BUGS = {
             sound="    mask = steps.mask\n    return Transition(",
             buggy="    mask = steps.mask & ~steps.terminated\n    return Transition(",
             hint="Which transitions get into the memory, and which do not?",
-            why="The transition that ends an episode is thrown away: the memory has never seen a fall.",
+            why="The transition in which the pole falls is thrown away: the memory has never seen a fall.",
             test="In a batch of 1,000 steps as many transitions have discount 0 as episodes terminated.",
         ),
         Bug(

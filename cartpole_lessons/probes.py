@@ -79,7 +79,7 @@ PROBES = {
             causes=(
                 "nothing is learned from the last step of an episode, and here there is no other",
                 "the loss has the wrong sign: it makes what paid unlikelier",
-                "advantages are normalised over a single episode, of which one step is left with none",
+                "advantages are normalised within one episode: where that has one step, the advantage is always 0",
                 "the optimizer holds other parameters than those that act",
             ),
         ),
@@ -145,7 +145,7 @@ PROBES = {
         ),
         Probe(
             "reset_steps",
-            "A sum now, or a step into a state that is worth more, in which time runs out. Does it learn from steps that never happened?",
+            "A reward of 0.8 now, or a step into a state worth 1, at which time runs out. Does it learn from steps that never happened?",
             states=_one_hot(1, 1, 1, 1),
             pays=((0.8, 0), (0, 0), (1, 1), (0, 0)),
             leads=((END, 2), (END, END), (END, END), (END, END)),

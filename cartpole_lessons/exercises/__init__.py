@@ -39,15 +39,15 @@ from cartpole_lessons.errors import RecordingError
 PROGRESS = Path(os.path.expanduser("~/.cartpole-lessons/progress.json"))
 #: A check is over after so long [s].
 TIME_LIMIT = 1.0
-HOW = "Replace the dots and run the cell again. With hint() in place of check(...) it gives you a hint, with solution() the whole answer."
-COLOURS = {"right": "#2a9d4a", "wrong": "#c8453b", "not attempted": "#888888", "hint": "#3a7ca5", "solution": "#3a7ca5"}
+HOW = "Replace the dots and run the cell again. Call hint() instead of check(...) for a hint, or solution(sure=True) for the whole answer."
+COLOURS = {"right": "#2a9d4a", "wrong": "#c8453b", "not attempted": "#888888"} | dict.fromkeys(("hint", "solution", "progress"), "#3a7ca5")
 
 
 @dataclass(frozen=True)
 class Card:
     """What an exercise answers: a state and a few sentences. Shown as a small card in notebooks, as text elsewhere."""
 
-    state: str  #: "right", "wrong", "not attempted", "hint", "solution"
+    state: str  #: "right", "wrong", "not attempted", "hint", "solution", "progress"
     text: str
     code: str = ""
 
@@ -110,7 +110,9 @@ class Exercise(_Help):
                 return self._answered("wrong", _where(error, answer))
             if value is None or value is ...:
                 if not said:
-                    return self._answered("not attempted", f"The function returns nothing yet. {HOW}")
+                    return self._answered(
+                        "not attempted", f"The function returns nothing yet. If you have written it, is its return missing? {HOW}"
+                    )
                 return self._answered("wrong", f"For {self._call(given)} it returns nothing.")
             changed = [name for name, before, after in zip(self.arguments, given, mine, strict=True) if not _same(before, after)]
             if changed:
@@ -127,7 +129,8 @@ class Exercise(_Help):
     def solution(self, sure: bool = False) -> Card:
         """One way to write it, for those who are sure that they want to see it."""
         if not sure:
-            return Card("hint", f"{self.name.partition('.')[2]}.hint() tells less. If you want to see all of it: solution(sure=True).")
+            call = f"exercise.{self.name.partition('.')[2]}"
+            return Card("hint", f"{call}.hint() tells less. To see all of it: {call}.solution(sure=True).")
         return Card("solution", "One way to write it:", inspect.getsource(self._solution))
 
     def _call(self, given: tuple) -> str:
@@ -174,21 +177,23 @@ class Prediction(_Help):
         if off <= self._within * abs(self._answer) + 1e-9:
             return self._answered("right", self._shows)
         return self._answered(
-            "wrong", f"Not {_shown(answer)}: it is {'less' if float(answer) > self._answer else 'more'}. {self._hints[0]}"
+            "wrong", f"{answer} is not right: the answer is {'less' if float(answer) > self._answer else 'more'}. {self._hints[0]}"
         )
 
     def solution(self, sure: bool = False) -> Card:
         """The answer, for those who are sure that they want to see it."""
-        return Card("solution", f"{self._answer}. {self._shows}") if sure else Card("hint", "If you want to see it: solution(sure=True).")
+        if not sure:
+            return Card("hint", f"To see it: exercise.{self.name.partition('.')[2]}.solution(sure=True).")
+        return Card("solution", f"{self._answer}. {self._shows}")
 
 
 def progress() -> Card:
     """How far you are: the exercises that you have tried, by lesson."""
     noted = _noted()
-    lessons = itertools.groupby(sorted(noted), key=lambda name: name[:2])
-    rows = [f"Lesson {lesson}: " + ", ".join(f"{name[3:]} {noted[name]}" for name in names) for lesson, names in lessons]
+    lessons = itertools.groupby(sorted(noted), key=lambda name: name.partition(".")[0])
+    rows = [f"Lesson {lesson}: " + ", ".join(f"{name.partition('.')[2]} {noted[name]}" for name in names) for lesson, names in lessons]
     right = sum(state == "right" for state in noted.values())
-    return Card("right" if right else "not attempted", "\n".join([f"{right} exercises solved so far.", *rows]))
+    return Card("progress", "\n".join([f"{right} exercise{'s' * (right != 1)} solved so far.", *rows]))
 
 
 def _noted() -> dict[str, str]:

@@ -44,7 +44,7 @@ real_steps = Exercise(
         "All steps are kept, also those that only reset an environment.": lambda done: torch.ones_like(done),
     },
     hints=[
-        "In the first input one step after each True is to be left out: the fourth and the seventh.",
+        "For done = [F, F, T, F, F, T, F] two steps drop out, one after each True: the fourth and the seventh.",
         "A step resets if the step before it was the last of an episode.",
         "Shift `done` by one place, with False in front, and invert it.",
     ],

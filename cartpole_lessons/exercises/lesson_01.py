@@ -17,7 +17,7 @@ steps_until = Exercise(
     _steps_until,
     inputs=[(0.001, 0.2, 1.079), (0.01, 0.2, 1.026), (0.05, 0.2, 2.5)],
     mistakes={
-        "A step earlier it has not got there yet: round up.": lambda start, limit, growth: math.floor(
+        "After that many steps it has not got there yet: round up.": lambda start, limit, growth: math.floor(
             math.log(limit / start) / math.log(growth)
         ),
         "The steps are right, but not whole: round up.": lambda start, limit, growth: math.log(limit / start) / math.log(growth),
@@ -71,7 +71,7 @@ balances = Exercise(
         "The push is added to what the world does, not subtracted: A + B k.": (
             lambda A, B, gains: bool((np.abs(np.linalg.eigvals(A - np.outer(B, gains))) < 1).all())
         ),
-        "Negative real parts are the mark of stability where time flows. Here it goes in steps: each multiplies by the eigenvalue.": (
+        "Negative real parts mean stability in continuous time. Here time goes in steps: each multiplies by the eigenvalue.": (
             lambda A, B, gains: bool((np.linalg.eigvals(A + np.outer(B, gains)).real < 0).all())
         ),
         "One part that dies out is not enough: the others carry the pole away.": (

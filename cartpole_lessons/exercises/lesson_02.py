@@ -36,7 +36,7 @@ score = Exercise(
         "The logarithm of the softmax is the logit of the action minus the logarithm of a sum. Differentiate both parts.",
         "One-hot vector of the action, minus the probabilities.",
     ],
-    shows="This is the whole of the policy gradient for one push. Its entries add up to zero: what one action gains, the others lose.",
+    shows="Times the advantage of the push, and passed back through the network, this is the policy gradient of one push. Its entries add up to zero: what one action gains, the others lose.",
 )
 
 
@@ -56,7 +56,7 @@ leave_one_out = Exercise(
             (returns.sum() - returns) / (len(returns) - 1) - returns
         ),
         "This is the mean of the others alone. How much better was each?": lambda returns: (returns.sum() - returns) / (len(returns) - 1),
-        "There is one other fewer than there are episodes: divide by n - 1.": lambda returns: (
+        "There are only n - 1 others: divide by n - 1: divide by n - 1.": lambda returns: (
             returns - (returns.sum() - returns) / len(returns)
         ),
         "This subtracts the sum of the others. Subtract their mean.": lambda returns: returns - (returns.sum() - returns),
@@ -66,5 +66,5 @@ leave_one_out = Exercise(
         "The sum of the others is the sum of all, minus this one.",
         "others = (returns.sum() - returns) / (len(returns) - 1)",
     ],
-    shows="A baseline may depend on anything but the action that it judges: so this one costs no bias, not even a little.",
+    shows="A baseline may depend on anything that the action has no influence on. The other episodes' returns are such a thing, so this one adds no bias at all.",
 )

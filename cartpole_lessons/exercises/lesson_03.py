@@ -21,7 +21,7 @@ with_mask = Exercise(
         "What is left has to make up for what is missing: divide by the share that stays.": lambda hidden, kept, dropout: hidden * kept,
         "Inverted: the mask says which units stay.": lambda hidden, kept, dropout: hidden * ~kept / (1 - dropout),
         "Divided by the share that is left out. Divide by the one that stays.": lambda hidden, kept, dropout: hidden * kept / dropout,
-        "Multiplied where you should divide: the units that stay become larger.": lambda hidden, kept, dropout: (
+        "Multiplied where you should divide: the units that stay have to become larger.": lambda hidden, kept, dropout: (
             hidden * kept * (1 - dropout)
         ),
         "You divide by the share that happened to stay this time. PyTorch divides by the one to be expected.": (

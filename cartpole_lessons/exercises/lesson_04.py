@@ -58,5 +58,5 @@ forgotten_detach = Prediction(
         "neither": "The advantage is computed from the critic's values. What does backward() do with them?",
     },
     hints=["The actor's loss is log-probability times advantage. What was the advantage computed from?"],
-    shows="The critic would be changed so as to make the actor's loss small, instead of predicting well. No error is raised.",
+    shows="The critic would be pulled towards making the actor's loss small, and away from predicting well. No error is raised.",
 )

@@ -35,7 +35,9 @@ has_gradient = Exercise(
         "Only the upper end is clipped here. What about a bad push that has become very unlikely?": lambda ratios, advantages, clip: (
             ~((advantages > 0) & (ratios > 1 + clip))
         ),
-        "The sign of the advantage does not come in. It decides which end matters.": lambda ratios, advantages, clip: ratios <= 1 + clip,
+        "Your answer ignores the sign of the advantage, which decides which end matters.": lambda ratios, advantages, clip: (
+            ratios <= 1 + clip
+        ),
     },
     hints=[
         "With clip 0.2 and a positive advantage: ratios 0.5 and 1.0 get a gradient, 1.5 gets none.",
@@ -60,7 +62,7 @@ approximate_kl = Exercise(
     _approximate_kl,
     inputs=[(_OLD, _NEW), (_NEW, _OLD), (_OLD, _OLD)],
     mistakes={
-        "The ratio is upside down: it is new by old.": lambda old, new: ((old - new).exp() - 1 - (old - new)).mean(),
+        "The ratio is upside down: it is new divided by old.": lambda old, new: ((old - new).exp() - 1 - (old - new)).mean(),
         "This is the sum. Take the mean: a batch's size should not matter.": lambda old, new: ((new - old).exp() - 1 - (new - old)).sum(),
         "This is only minus the mean log-ratio, which can be negative for single batches. Add ratio - 1, whose mean is zero over many.": (
             lambda old, new: (old - new).mean()
@@ -73,5 +75,5 @@ approximate_kl = Exercise(
         "The log-ratio is a difference of log-probabilities; the ratio is its exponential.",
         "(log_ratio.exp() - 1 - log_ratio).mean()",
     ],
-    shows="Larger implementations watch this number, and stop an update early when it grows: a second brake beside the clip.",
+    shows="Many implementations log this number, and some can stop an update early when it grows: a second brake beside the clip.",
 )

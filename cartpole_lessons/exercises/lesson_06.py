@@ -46,7 +46,7 @@ td_targets = Exercise(
         "The best push in the next state, one step away, and nothing at all after a fall.",
         "next_values.max(1).values, times the discount, times zero where terminated.",
     ],
-    shows="These few symbols are Q-learning (Watkins, 1989). Everything else in the lesson makes them stable.",
+    shows="These few symbols are the target of Q-learning (Watkins, 1989). Much of the rest of the lesson is there to make it stable.",
 )
 
 ceiling = Prediction(
@@ -54,5 +54,5 @@ ceiling = Prediction(
     100.0,
     within=0.001,
     hints=["One point per step for ever: 1 + g + g * g + ... has a closed form.", "1 / (1 - discount)"],
-    shows="No state can be worth more than 100. Any value above is an error that the target has copied from itself.",
+    shows="No state can be worth more than 100: any larger value is an error, and a target that is computed from it hands the error on.",
 )

@@ -44,7 +44,7 @@ double_targets = Exercise(
         "argmax of one, value of the other.",
         "target.gather(1, network.argmax(1, keepdim=True)) has shape (n, 1).",
     ],
-    shows="The two err in different places, so the largest error of one is rarely the largest of the other.",
+    shows="Where the two err differently, the judge does not repeat the chooser's error; the errors that they share remain.",
 )
 
 

@@ -35,7 +35,7 @@ semi_implicit = Exercise(
         "Which of the two has to be computed first?",
         "New velocity first; then position + tau * (new velocity).",
     ],
-    shows="One line further up or down, and a swinging pole no longer gains energy. Gymnasium has it as kinematics_integrator.",
+    shows="Swap two lines, and a swinging pole no longer swings higher and higher. Gymnasium's CartPole offers the choice as kinematics_integrator.",
 )
 
 

@@ -25,7 +25,7 @@ score_of_mean = Exercise(
         "Divided by the deviation once only. The exponent of the density has its square.": lambda actions, means, deviations: (
             (actions - means) / deviations
         ),
-        "The deviation does not come in. The surer the policy, the more an action away from the mean says.": (
+        "Your answer ignores the deviation. The surer the policy, the more an action away from the mean says.": (
             lambda actions, means, deviations: actions - means
         ),
         "That is the log-density itself. Differentiate it with respect to the mean.": lambda actions, means, deviations: (
@@ -40,7 +40,7 @@ score_of_mean = Exercise(
         "Write down the logarithm of the density. Only one term contains the mean.",
         "The derivative of -(a - m)**2 / (2 * s**2) with respect to m.",
     ],
-    shows="The smaller the deviation, the larger the score: a policy that is sure of itself takes violent steps. That is why the lesson keeps the deviation above a bound.",
+    shows="The smaller the deviation, the larger the score: a policy that is sure of itself takes violent steps. One more reason to keep the deviation above a bound.",
 )
 
 

@@ -23,7 +23,7 @@ slope = Exercise(
         (torch.eye(4), torch.tensor([1.0, 2.0, 3.0, 4.0]), torch.zeros(4), 1.0),
     ],
     mistakes={
-        "The two points are 2 * noise apart, not noise.": lambda directions, plus, minus, noise: (
+        "The two points are 2 * noise * direction apart: divide by 2 * noise, not by noise.": lambda directions, plus, minus, noise: (
             (plus - minus)[:, None] / noise * directions
         ).mean(0),
         "The mean is over everything: one number is left, and every weight would get the same.": lambda directions, plus, minus, noise: (
@@ -32,7 +32,7 @@ slope = Exercise(
         "The sum over the directions grows with their number. Take the mean.": lambda directions, plus, minus, noise: (
             (plus - minus)[:, None] / (2 * noise) * directions
         ).sum(0),
-        "The size of the noise does not come in: a difference is a slope only after division by the distance.": (
+        "Your answer ignores the size of the noise: a difference is a slope only after division by the distance.": (
             lambda directions, plus, minus, noise: ((plus - minus)[:, None] * directions).mean(0)
         ),
         "The sign is the other way round: it leads downhill.": lambda directions, plus, minus, noise: (
@@ -44,7 +44,7 @@ slope = Exercise(
     },
     hints=[
         "One direction [1, 0], returns 30 and 10, noise 0.5: the slope is 20, so the answer is [20, 0].",
-        "Slope along a direction: difference of the returns by distance of the points. Then times the direction.",
+        "Slope along a direction: the difference of the returns, divided by 2 * noise. Then times the direction.",
         "(plus - minus)[:, None] has shape (N, 1), and multiplies each row of directions.",
     ],
     shows="That is a finite difference in random directions, and its expectation is the gradient of a smoothed return.",

@@ -34,7 +34,7 @@ median_steps = Exercise(
         "A seed that is not solved needs more steps than any that is.",
         "Put np.inf in its place, and take the median of all.",
     ],
-    shows="A median bears infinity, as long as less than half of the seeds fail. A mean does not.",
+    shows="A median can cope with infinities, as long as fewer than half of the seeds fail. A mean cannot.",
 )
 
 
@@ -59,5 +59,5 @@ best_of = Exercise(
         "Ask for the opposite: that all of them fail.",
         "1 - (1 - chance) ** tries",
     ],
-    shows="Something that works on one seed in twenty is found by who tries twenty in two cases of three. Choose seeds before looking.",
+    shows="Anyone who tries twenty seeds will find something that works on one in twenty, in about two cases out of three. Choose seeds before looking.",
 )

@@ -73,7 +73,7 @@ normalise_each = Exercise(
         ),
         "That is centred, and not scaled.": lambda advantages: advantages - advantages.mean(1, keepdim=True),
         "Divided by the variance. Its root, the deviation, has the unit of the advantages.": (
-            lambda advantages: (advantages - advantages.mean(1, keepdim=True)) / advantages.var(1, keepdim=True)
+            lambda advantages: (advantages - advantages.mean(1, keepdim=True)) / advantages.var(1, correction=0, keepdim=True)
         ),
         "The mean is still in there: subtract it.": lambda advantages: advantages / advantages.std(1, correction=0, keepdim=True),
     },

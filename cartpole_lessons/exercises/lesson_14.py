@@ -37,7 +37,7 @@ better_plan = Exercise(
         "Find the numbers of the best plans, take these rows, and their mean over the rows.",
         "scores.topk(keep).indices are the numbers of the best.",
     ],
-    shows="Draw plans around that mean, judge them by the model, and do it again: that is the cross-entropy method.",
+    shows="Draw new plans with the mean and the spread of the best, judge them by the model, and repeat: that is the cross-entropy method.",
 )
 
 
@@ -77,5 +77,5 @@ doubt = Exercise(
         "Members are axis 0: there the deviation belongs. The four numbers are the last axis.",
         "predictions.std(0, correction=0) has shape (n, 4).",
     ],
-    shows="No truth was needed for it: where nobody has been, members that began differently stay different.",
+    shows="No truth was needed for it: where there are no data, nothing makes members that began differently agree.",
 )
