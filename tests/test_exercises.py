@@ -159,7 +159,7 @@ def test_progress_is_kept_and_a_solved_exercise_stays_solved(noted):
     assert "td_targets wrong" in progress().text
     exercise.check(exercise._solution)
     exercise.check(lambda *given: 1)
-    assert "1 exercises solved" in progress().text
+    assert "1 exercise solved" in progress().text
     noted.write_text("{half a file")
     assert exercise.check(exercise._solution).state == "right"
 
