@@ -138,7 +138,7 @@ class Catalogue:
     def __init__(self, language: str) -> None:
         self.language = language
         self.path = CATALOGUES / f"{language}.po"
-        self.file = polib.pofile(str(self.path), wrapwidth=400) if self.path.exists() else polib.POFile(wrapwidth=400)
+        self.file = polib.pofile(str(self.path), wrapwidth=10_000) if self.path.exists() else polib.POFile(wrapwidth=10_000)
         self.entries = {(entry.msgctxt, entry.msgid): entry for entry in self.file}
         self.lessons = sorted({number for number, slash, _ in (str(where).partition("/") for where, _ in self.entries) if slash})
         self.asked: dict[tuple[str, str], Message] = {}
