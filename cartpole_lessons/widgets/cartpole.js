@@ -57,9 +57,10 @@ function outputs(network, observation) {
   return values;
 }
 
-/** The push of a network, -1 or 1: the larger of two outputs, or the sign of one. */
+/** The push of a network: -1 or 1, by the larger of two outputs or the sign of one; where it is `real`, the output itself, -1 to 1. */
 function pushOf(network, observation) {
   const values = outputs(network, observation);
+  if (network.real) return Math.max(-1, Math.min(1, values[0]));
   return (values.length === 1 ? values[0] > 0 : values[1] > values[0]) ? 1 : -1;
 }
 
@@ -230,7 +231,8 @@ const INSIDE = `<main data-lm-suppress-shortcuts="true">
   <div class="both"><div><canvas class="map" tabindex="0" role="application"></canvas><div class="name">across: the angle, -12 to 12 degrees; upwards: how fast it turns<span class="legend"></span></div></div>
   <div><canvas class="cart" role="img" aria-label="the cart"></canvas><div class="name">Pull at the cart or at its pole.</div>
   <div class="keys"><button class="left" aria-label="hit the pole to the left">&#9664; hit</button><button class="right" aria-label="hit the pole to the right">hit &#9654;</button></div></div></div>
-  <div class="more"><label class="which">Map <select><option value="">push</option><option value="value">value</option></select></label>
+  <div class="more"><label class="training">Training <input class="when" type="range" min="0"><output></output></label>
+  <label class="which">Map <select><option value="">push</option><option value="value">value</option></select></label>
   <label>Position <input class="x" type="range" min="-2.2" max="2.2" step="0.1" value="0"><output></output></label>
   <label>Velocity <input class="v" type="range" min="-2" max="2" step="0.1" value="0"><output></output></label>
   <label>Half of the pole [m] <input class="half" type="range" min="0.1" max="1.5" step="0.05" value="0.5"><output></output></label>
@@ -261,23 +263,27 @@ function spot(map, event) {
   return [2 * (event.clientX - box.left) / box.width - 1, 1 - 2 * (event.clientY - box.top) / box.height];
 }
 
-/** Where a policy pushes, as a map to click on: the cart starts there, and is saved or lost. Where there is a network for it, also what states are worth. */
-function explore(root, { policy, value = null, name = "the agent" }) {
+/**
+ * Where a policy pushes, as a map to click on: the cart starts there, and is saved or lost. Where there is a network for it, also what states are worth.
+ * Of several stages of a training, {label, policy, value}, a slider chooses one.
+ */
+function explore(root, { stages, name = "the agent" }) {
   root.innerHTML = INSIDE;
   const find = (what) => root.querySelector(what), number = (what) => Number(find(what).value), map = find(".map");
-  let cart = new Cart([0, 0, 0, 0]), path = [], nudges = 0, start = [0, 0], hand = null, grid, made;
+  let cart = new Cart([0, 0, 0, 0]), path = [], nudges = 0, start = [0, 0], hand = null, grid, made, { policy, value } = stages.at(-1);
   const say = (text) => { find(".words").textContent = text; };
   const world = () => ({ ...WORLD, half: number(".half"), force: number(".force") });
   const seen = (theta, thetaDot) => observed([number(".x"), number(".v"), theta, thetaDot]);
   /** Above 0: to the right. */
-  const preference = (observation) => { const values = outputs(policy, observation); return values.length === 1 ? values[0] : values[1] - values[0]; };
+  const preference = (observation) => { const values = policy.real ? [pushOf(policy, observation)] : outputs(policy, observation); return values.length === 1 ? values[0] : values[1] - values[0]; };
   const worth = (observation) => Math.max(...outputs(value, observation));
   function show() {
     const canvas = prepared(map), { pen, width, height } = canvas, shows = find("select").value ? worth : preference;
-    const asked = [number(".x"), number(".v"), shows.name].join();
+    ({ policy, value } = stages[number(".when")]);
+    const asked = [number(".x"), number(".v"), number(".when"), shows.name].join();
     if (made !== asked) grid = sampled(40, (across, up) => shows(seen(across * LEAN, up * FASTEST)));  // a moving cart leaves the map as it is
     made = asked;
-    const typical = grid.map(Math.abs).sort((a, b) => a - b)[grid.length >> 1] || 1, least = Math.min(...grid), most = Math.max(...grid);
+    const typical = policy.real ? 1 : grid.map(Math.abs).sort((a, b) => a - b)[grid.length >> 1] || 1, least = Math.min(...grid), most = Math.max(...grid);
     const [blue, orange] = ["--cart", "--pole"].map(colour);
     tiles(canvas, grid, (cell) => [
       (shows === worth ? (cell - least) / (most - least || 1) : Math.min(1, Math.abs(cell) / typical)) * 0.8 + 0.05,
@@ -294,6 +300,8 @@ function explore(root, { policy, value = null, name = "the agent" }) {
       onTrack.pen.moveTo(...(hand.pole ? onTrack.tip : onTrack.middle)); onTrack.pen.lineTo(hand.x, hand.y); onTrack.pen.stroke(); onTrack.pen.setLineDash([]);
     }
     root.querySelectorAll("input").forEach((input) => { input.nextElementSibling.textContent = input.value; });
+    const { label } = stages[number(".when")];
+    find(".when + output").textContent = label; find(".when").setAttribute("aria-valuetext", label);
   }
   function drop(theta, thetaDot) {
     cart = new Cart([number(".x"), number(".v"), theta, thetaDot]); path = [cart.state]; nudges = 0; start = [theta, thetaDot];
@@ -340,9 +348,10 @@ function explore(root, { policy, value = null, name = "the agent" }) {
   for (const [button, way] of [[".left", -1], [".right", 1]]) find(button).addEventListener("click", () => { nudge(); cart.state[3] += way * GUST; });
   find(".drop").addEventListener("click", () => drop(0, 0));
   root.querySelectorAll("input, select").forEach((input) => input.addEventListener("input", show));
-  find(".which").hidden = !value;
+  find(".which").hidden = !value; find(".training").hidden = stages.length < 2;
+  find(".when").max = find(".when").value = stages.length - 1;
   window.addEventListener("resize", show);
-  const explain = () => say(`${find("select").value ? "What states are worth: the bluer, the more." : `Where ${name} pushes: blue to the left, orange to the right.`} Click on the map, and the cart starts there.`);
+  const explain = () => say(`${find("select").value ? "What states are worth: the bluer, the more." : `Where ${name} pushes: blue to the left, orange to the right${policy.real ? "; the more colour, the harder" : ""}.`} Click on the map, and the cart starts there.`);
   find("select").addEventListener("input", explain);
   explain();
   find(".words").style.minHeight = `${find(".words").offsetHeight}px`;  // what stands below it stays where it is
