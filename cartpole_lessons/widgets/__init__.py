@@ -39,11 +39,15 @@ if TYPE_CHECKING:
 
 #: More numbers than this are no network of these lessons, and too many for a page.
 MOST_NUMBERS = 50_000
-#: Where the notebook itself listens to the game in it, and tells Python.
+#: Where the notebook itself listens to the game in it, tells Python, and passes on that Python has heard. The game may be there first.
 EAR = """export default { initialize({ model }) {
-  const hear = ({ data }) => { if (data && data.cartpole === model.get("game")) model.send(data); };
+  const game = model.get("game"), frames = () => [...document.querySelectorAll("iframe")].map((frame) => frame.contentWindow);
+  const hear = ({ data }) => { if (data && data.cartpole === game) model.send(data); };
+  const answer = (words) => frames().forEach((page) => page.postMessage({ ...words, cartpole: game }, "*"));
   addEventListener("message", hear);
-  return () => removeEventListener("message", hear);
+  model.on("msg:custom", answer);
+  answer({ ear: true });
+  return () => { removeEventListener("message", hear); model.off("msg:custom", answer); };
 } };"""
 
 
@@ -101,7 +105,8 @@ class PlayCartPole(_Page):
 
     opponent: a policy of these lessons, whose cart starts like yours and is drawn below it. It runs in the page, from its weights.
     A gust of wind hits both carts alike.
-    Where anywidget is installed and a person has the notebook open in JupyterLab or Notebook 7, `episodes` has what was played without wind.
+    Where anywidget is installed and a person has the notebook open in JupyterLab or Notebook 7, `episodes` has what was played without wind. What you play
+    while the kernel is gone waits in the browser's tab for the next game there.
     """
 
     _call, _title = "play", "CartPole to play"
@@ -292,8 +297,12 @@ def _ear(game: str, hear: Callable[[dict[str, Any]], None]) -> Any:
         _esm = EAR
         game = traitlets.Unicode().tag(sync=True)
 
+    def heard(_: Any, content: dict[str, Any], buffers: Any) -> None:
+        hear(content)
+        ear.send({"heard": content.get("id")})
+
     ear = Ear(game=game)
-    ear.on_msg(lambda _, content, buffers: hear(content))
+    ear.on_msg(heard)
     return ear
 
 

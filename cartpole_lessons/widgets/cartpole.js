@@ -150,6 +150,34 @@ function clock(root, { speed = () => 1, step, show }) {
   };
 }
 
+/**
+ * What tells Python, by way of the ear in the notebook around, which answers. `heard(id)` is called then, and `late(message)` where two seconds pass
+ * without an answer: the kernel is busy or gone, or the page was saved.
+ */
+function teller(game, { late, heard = () => {} }) {
+  const waiting = new Map(), send = (message) => window.parent.postMessage({ ...message, cartpole: game }, "*");
+  window.addEventListener("message", ({ data }) => {
+    if (!data || !game || data.cartpole !== game) return;
+    if (data.ear) waiting.forEach(send);  // it may come later than the page
+    if (data.heard) { waiting.delete(data.heard); heard(data.heard); }
+  });
+  return (message) => {
+    if (!game) return;
+    const told = { id: Math.random(), ...message };
+    waiting.set(told.id, told); send(told);
+    setTimeout(() => { if (waiting.has(told.id)) late(told); }, 2000);
+  };
+}
+
+/** The episodes of this tab that no Python has heard of, after `change`. Some frames have no storage. */
+function unheard(change = (all) => all) {
+  try {
+    const all = change(JSON.parse(sessionStorage.cartpole || "[]"));
+    sessionStorage.cartpole = JSON.stringify(all);
+    return all;
+  } catch { return []; }
+}
+
 /** The game in `root`: you, and an agent below you where there is an opponent. Who has given it a name, `game`, is told of each episode. */
 function play(root, { opponent = null, name = "the agent", game = null } = {}) {
   root.innerHTML = BODY;
@@ -188,10 +216,22 @@ function play(root, { opponent = null, name = "the agent", game = null } = {}) {
     if (carts[0].down || carts[0].done) end();
   }
   const time = clock(root, { speed: () => Number(find(".speed").value), step, show });
+  const others = (id) => (all) => all.filter((each) => each.id !== id);
+  const tell = teller(game, {
+    late(episode) {
+      unheard((all) => [...others(episode.id)(all), episode]);
+      if (!running) say("Python has not heard of your episode: its kernel is busy or gone. Play on; the episode waits, and is there when you have run this cell again.");
+    },
+    heard(id) {
+      if (!running && unheard().some((each) => each.id === id)) say("Python has heard of your episode now.");
+      unheard(others(id));
+    },
+  });
+  if (game) unheard().forEach(tell);
   function end() {
     running = false; time.stop();
     best = Math.max(best, carts[0].steps);
-    if (game && !blown) window.parent.postMessage({ cartpole: game, start, pushes }, "*");  // Gymnasium knows no wind
+    if (!blown) tell({ start, pushes });  // Gymnasium knows no wind
     const why = carts[0].done ? "Ten seconds. That is a perfect episode!" : Math.abs(carts[0].state[0]) > TRACK ? "Off the track." : "It fell.";
     const rival = !opponent ? "" : carts[1].down ? ` You beat ${name}, which fell after ${seconds(carts[1])} s.` : ` ${name[0].toUpperCase() + name.slice(1)} still stands.`;
     say(`${why} ${seconds(carts[0])} s.${rival} Again?`);
@@ -537,10 +577,11 @@ function compare(root, { films, game = null }) {
     </div>${CONTROLS(1)}</main>`;
   const screens = [...root.querySelectorAll("canvas")].map((canvas, i) => screen(canvas, both[i])), buttons = [...root.querySelectorAll(".choose button")];
   player(root, Math.max(...both.map((rows) => rows.length)), (k) => screens.forEach((show, i) => show(Math.min(k, both[i].length - 1))));
+  const say = (text) => { root.querySelector(".words").textContent = text; };
+  const tell = teller(game, { late: () => say("Python has not heard of your answer: its kernel is busy or gone. Run this cell again once it is back.") });
   buttons.forEach((button, i) => button.addEventListener("click", () => {
     buttons.forEach((each) => { each.classList.toggle("on", each === button); each.setAttribute("aria-pressed", String(each === button)); });
-    root.querySelector(".words").textContent = `You find the ${sides[i]} one better.`;
-    if (game) window.parent.postMessage({ cartpole: game, better: sides[i] }, "*");
+    say(`You find the ${sides[i]} one better.`); tell({ better: sides[i] });
   }));
 }
 
