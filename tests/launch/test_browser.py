@@ -798,6 +798,14 @@ def test_two_episodes_are_compared_by_keys_alone(saved, width):
     assert pair.locator(".at").get_attribute("max") == "19"
 
 
+def test_an_answer_that_nobody_hears_is_not_passed_over_in_silence(saved):
+    asked = ComparePair([[0.0, 0.0, 0.1, 0.0]] * 20, [[1.0, 0.0, -0.1, 0.0]] * 9)
+    asked.options["game"] = "of a kernel that is gone"
+    _, (pair,) = saved([asked], "unheard")
+    pair.get_by_role("button", name="The right one").click()
+    pair.get_by_text("Python has not heard of your answer").wait_for()
+
+
 def test_the_map_shows_what_states_are_worth_where_a_network_knows(saved):
     torch.manual_seed(0)
     network = better_dqn.QNetwork()
