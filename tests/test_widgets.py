@@ -15,6 +15,7 @@ import pytest
 import torch
 from conftest import one_sentence
 from PIL import Image
+from scipy.stats import mannwhitneyu
 
 from cartpole_lessons.algorithms import (
     actor_critic,
@@ -31,7 +32,16 @@ from cartpole_lessons.environment import make_env, make_envs
 from cartpole_lessons.errors import InvalidInput
 from cartpole_lessons.rollout import collect_episodes
 from cartpole_lessons.swing_up import SWING_UP
-from cartpole_lessons.widgets import ComparePair, ExploreCartPole, PlayCartPole, ReplayCartPole, TuneCartPole, _outputs, network_of
+from cartpole_lessons.widgets import (
+    ComparePair,
+    CountSeeds,
+    ExploreCartPole,
+    PlayCartPole,
+    ReplayCartPole,
+    TuneCartPole,
+    _outputs,
+    network_of,
+)
 
 MODULE = files("cartpole_lessons.widgets").joinpath("cartpole.js")
 with_node = pytest.mark.skipif(shutil.which("node") is None, reason="node is not installed")
@@ -249,6 +259,7 @@ WIDGETS = {
     "force": lambda: ExploreCartPole(stirred(gaussian_reinforce.GaussianPolicy())),
     "tune": TuneCartPole,
     "replay": lambda: ReplayCartPole([[0.0, 0.0, 0.1, 0.0]] * 3, [0, 1, 0]),
+    "seeds": lambda: CountSeeds({"A, B": ([1.0, 2.0, float("inf")], [2.0, 4.0])}),
     "pair": lambda: ComparePair([[0.0, 0.0, 0.1, 0.0]] * 3, [[1.0, 0.0, 3.0, 0.0]] * 4),
 }
 
@@ -264,9 +275,9 @@ def test_a_small_picture_is_there_for_readers_who_do_not_see_the_page(name):
     assert len(png) < 5_000
     picture = np.array(Image.open(io.BytesIO(png)).convert("RGB"))
     assert picture.shape[:2] == {"race": (300, 640), "pair": (300, 640)}.get(
-        name, (260, 260) if name in ("explore", "force") else (150, 640)
+        name, (260, 260) if name in ("explore", "force", "seeds") else (150, 640)
     )
-    assert len(np.unique(picture.reshape(-1, 3), axis=0)) > 3
+    assert len(np.unique(picture.reshape(-1, 3), axis=0)) > (1 if name == "seeds" else 3)
     assert html.escape(repr(widget)) in shown
 
 
@@ -415,3 +426,32 @@ def test_a_pair_is_compared_and_python_has_the_answer():
         assert pair.answer == answer
     with pytest.raises(InvalidInput, match="four numbers"):
         ComparePair(np.zeros((25, 4)), np.zeros((2, 25, 4)))
+
+
+# Studies
+
+
+@with_node
+@pytest.mark.parametrize("seeds", [2, 3, 5, 20, 50])
+def test_a_study_in_the_page_tells_apart_what_scipy_does(seeds):
+    rng = np.random.default_rng(seeds)
+    studies = [rng.gamma(4, 1_000 * scale, seeds).round(-2) for scale in np.repeat([1.0, 1.0, 1.4, 3.0], 50)]
+    ones, others = np.array(studies), rng.gamma(4, 1_000, (len(studies), seeds)).round(-2)
+    ones[::3, 0] = others[::3, -1] = 1e9  # as many seeds have failed on both sides, which is a tie
+    with np.errstate(invalid="ignore", divide="ignore"):
+        wanted = mannwhitneyu(ones, others, axis=1, method="asymptotic").pvalue < 0.05
+    answered = node(
+        "console.log(JSON.stringify(given.map((pair) => game.toldApart(...pair))))", list(zip(ones.tolist(), others.tolist(), strict=True))
+    )
+    assert answered == wanted.tolist()
+    assert wanted.any() == (seeds > 3)
+    assert not wanted.all()
+
+
+@pytest.mark.parametrize(
+    "pairs", [{}, None, {"a": 1}, {"a": ([1],)}, {"a": ([1], [])}, {"a": ([1], [float("nan")])}, {"a": ([1], [[1]])}, {"a": ("x", "y")}]
+)
+def test_what_is_no_pair_of_algorithms_is_refused_in_one_sentence(pairs):
+    with pytest.raises(InvalidInput) as caught:
+        CountSeeds(pairs)
+    one_sentence(caught.value, "pairs")

@@ -6,6 +6,7 @@ ExploreCartPole(result.policy)           # where it pushes, as a map to click on
 TuneCartPole((5, 10, 100, 50))           # a linear rule, its gains to turn
 ReplayCartPole(game.episodes())          # an episode once more, with what was seen and done below it
 ComparePair(one, another)                # two episodes: which is better? `answer` has what was clicked
+CountSeeds({"A, B": (steps, others)})    # how many seeds tell two algorithms apart?
 
 game = PlayCartPole(); game              # play a few episodes, and then:
 game.episodes().lengths                  # what agents produce, from your own hands
@@ -251,6 +252,38 @@ class ComparePair(_Page):
         """Note what was clicked; anything else is ignored."""
         if content.get("better") in ("left", "right"):
             self._answer = content["better"]
+
+
+class CountSeeds(_Page):
+    """How many seeds tell two algorithms apart? A hundred studies with as many seeds of each as a slider says; coloured are those that find a difference.
+
+    pairs: {name: (one, other)}, what every seed of the two took, infinite where it failed. A study draws its seeds from them, and asks Mann and Whitney's
+    test at the level of 0.05. `InvalidInput` where there is no pair, or not two rows of numbers in one.
+    """
+
+    _call, _title, _height = "studies", "How many seeds", 260
+
+    def __init__(self, pairs: Mapping[str, Sequence[Sequence[float]]]) -> None:
+        try:
+            both = {label: [np.asarray(values, dtype=float) for values in pair] for label, pair in dict(pairs).items()}
+        except (TypeError, ValueError):
+            both = {}
+        fit = [
+            len(pair) == 2 and all(v.ndim == 1 and 0 < v.size <= 1_000 and not np.isnan(v).any() for v in pair) for pair in both.values()
+        ]
+        if not fit or not all(fit):
+            raise InvalidInput("Studies compare pairs, {name: (one, other)}, each of two rows of up to 1,000 numbers.")
+        self.options = {
+            "pairs": [{"label": str(label)[:100], "both": [values.tolist() for values in pair]} for label, pair in both.items()]
+        }
+
+    def _picture(self) -> "Image":
+        from scipy.stats import mannwhitneyu
+
+        rng = np.random.default_rng(0)
+        drawn = [rng.choice(values, (100, 20)) for values in self.options["pairs"][0]["both"]]
+        told = mannwhitneyu(*drawn, axis=1, method="asymptotic").pvalue < 0.05
+        return field(np.where(told, -1.0, -0.02).reshape(10, 10))
 
 
 def _film(observations: Any, actions: Any) -> dict[str, Any]:

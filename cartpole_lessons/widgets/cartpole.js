@@ -57,11 +57,16 @@ function outputs(network, observation) {
   return values;
 }
 
-/** The push of a network: -1 or 1, by the larger of two outputs or the sign of one; where it is `real`, the output itself, -1 to 1. */
+/** How much a network prefers to push to the right: its output, or by how much the second of two is the larger one. */
+function preference(network, observation) {
+  const [one, two] = outputs(network, observation);
+  return two === undefined ? one : two - one;
+}
+
+/** The push of a network, -1 or 1, or anything between where its output is `real`. */
 function pushOf(network, observation) {
-  const values = outputs(network, observation);
-  if (network.real) return Math.max(-1, Math.min(1, values[0]));
-  return (values.length === 1 ? values[0] > 0 : values[1] > values[0]) ? 1 : -1;
+  const right = preference(network, observation);
+  return network.real ? Math.max(-1, Math.min(1, right)) : right > 0 ? 1 : -1;
 }
 
 /** One cart: its state, how long it has stood, and what pushed it last. */
@@ -93,6 +98,7 @@ const STYLE = `
   .both { display: flex; flex-wrap: wrap; gap: 12px; } .both > div { flex: 1 1 260px; } .map { height: 260px; cursor: crosshair; } .map:focus-visible { outline: 3px solid var(--cart); } .gains { touch-action: none; }
   .more .at { flex: 1 1 140px; } .curve { display: grid; grid-template-columns: 8.5em 7em 1fr; align-items: center; font-size: 0.85em; }
   .both { user-select: none; } .pair > div { flex-basis: 120px; } .choose { grid-template-columns: 1fr; } .keys.choose button { font-size: 1em; } .both .cart { cursor: grab; touch-action: pan-y; }
+  .studies { display: grid; grid-template-columns: repeat(20, 1fr); gap: 3px; margin: 8px 0; } i { aspect-ratio: 1; border-radius: 3px; background: var(--soft); } i.on { background: var(--cart); } select { max-width: 65vw; }
   .curve canvas { height: 36px; cursor: grab; touch-action: pan-y; } .curve output { font-variant-numeric: tabular-nums; }`;
 const SPEED = (value) => `<label>Speed <input class="speed" type="range" min="0.1" max="2" step="0.1" value="${value}"><output>${value}</output></label>`;
 
@@ -150,10 +156,7 @@ function clock(root, { speed = () => 1, step, show }) {
   };
 }
 
-/**
- * What tells Python, by way of the ear in the notebook around, which answers. `heard(id)` is called then, and `late(message)` where two seconds pass
- * without an answer: the kernel is busy or gone, or the page was saved.
- */
+/** What tells Python, by way of the ear in the notebook around. `heard(id)` is called when it answers; `late(message)` if it has not after two seconds. */
 function teller(game, { late, heard = () => {} }) {
   const waiting = new Map(), send = (message) => window.parent.postMessage({ ...message, cartpole: game }, "*");
   window.addEventListener("message", ({ data }) => {
@@ -178,10 +181,16 @@ function unheard(change = (all) => all) {
   } catch { return []; }
 }
 
+/** `find` an element of the page in `root`, and `say` something to its reader. */
+function within(root) {
+  const find = (what) => root.querySelector(what);
+  return { find, say(text) { find(".words").textContent = text; } };
+}
+
 /** The game in `root`: you, and an agent below you where there is an opponent. Who has given it a name, `game`, is told of each episode. */
 function play(root, { opponent = null, name = "the agent", game = null } = {}) {
   root.innerHTML = BODY;
-  const find = (what) => root.querySelector(what), main = find("main");
+  const { find, say } = within(root), main = find("main");
   const players = opponent ? ["you", name] : ["you"];
   find(".tracks").innerHTML = players.map(() => `<canvas role="img"></canvas>${opponent ? '<div class="name"></div>' : ""}`).join("");
   const canvases = [...root.querySelectorAll("canvas")];
@@ -190,7 +199,6 @@ function play(root, { opponent = null, name = "the agent", game = null } = {}) {
   find(".gust").hidden = !opponent;
   let carts, start, pushes, blown, running = false, paused = false, best = 0;
 
-  const say = (text) => { find(".words").textContent = text; };
   const seconds = (cart) => (cart.steps * TAU).toFixed(1);
   function again() {
     start = [0, 1, 2, 3].map(() => (Math.random() - 0.5) * 0.1); pushes = []; blown = false;
@@ -309,16 +317,14 @@ function spot(map, event) {
  */
 function explore(root, { stages, name = "the agent" }) {
   root.innerHTML = INSIDE;
-  const find = (what) => root.querySelector(what), number = (what) => Number(find(what).value), map = find(".map");
+  const { find, say } = within(root), number = (what) => Number(find(what).value), map = find(".map");
   let cart = new Cart([0, 0, 0, 0]), path = [], nudges = 0, start = [0, 0], hand = null, grid, made, { policy, value } = stages.at(-1);
-  const say = (text) => { find(".words").textContent = text; };
   const world = () => ({ ...WORLD, half: number(".half"), force: number(".force") });
   const seen = (theta, thetaDot) => observed([number(".x"), number(".v"), theta, thetaDot]);
-  /** Above 0: to the right. */
-  const preference = (observation) => { const values = policy.real ? [pushOf(policy, observation)] : outputs(policy, observation); return values.length === 1 ? values[0] : values[1] - values[0]; };
+  const pushes = (observation) => preference(policy, observation);
   const worth = (observation) => Math.max(...outputs(value, observation));
   function show() {
-    const canvas = prepared(map), { pen, width, height } = canvas, shows = find("select").value ? worth : preference;
+    const canvas = prepared(map), { pen, width, height } = canvas, shows = find("select").value ? worth : pushes;
     ({ policy, value } = stages[number(".when")]);
     const asked = [number(".x"), number(".v"), number(".when"), shows.name].join();
     if (made !== asked) grid = sampled(40, (across, up) => shows(seen(across * LEAN, up * FASTEST)));  // a moving cart leaves the map as it is
@@ -434,7 +440,7 @@ function stands(gains, state, most = 500) {
 /** A linear rule on the continuous CartPole, whose four gains are to turn: what they reach, which starts they save, and a cart to watch. */
 function tune(root, { gains: first }) {
   root.innerHTML = TUNING;
-  const find = (what) => root.querySelector(what), inputs = GAINS.map(([name]) => find(`.${name}`)), map = find(".gains"), starts = find(".starts");
+  const { find, say } = within(root), inputs = GAINS.map(([name]) => find(`.${name}`)), map = find(".gains"), starts = find(".starts");
   inputs.forEach((input, i) => { input.value = first[i]; });
   const gains = () => inputs.map((input) => Number(input.value)), SIDE = 24;
   let cart = null, lengths = [], saved = [], drawnFor = "";
@@ -460,7 +466,6 @@ function tune(root, { gains: first }) {
     say(`In each step a small disturbance is multiplied by ${times.toFixed(3)}: it ${times > 1.0005 ? "grows" : times < 0.9995 ? "dies out" : "stays"}. ${percent} % of the starts are saved for ten seconds.`);
     paintMaps(); restart();
   }
-  const say = (text) => { find(".words").textContent = text; };
   function restart() { cart = new Cart([0, 0, 0.05, 0]); time.start(); }
   function move() {
     cart.move(linearPush(gains(), cart.state));
@@ -488,7 +493,7 @@ const CONTROLS = (speed) => `<div class="more"><button class="run"></button><inp
  * Returns what goes to a moment, and waits there.
  */
 function player(root, count, draw) {
-  const find = (what) => root.querySelector(what), slider = find(".at");
+  const { find } = within(root), slider = find(".at");
   let at = 0, wanted = !matchMedia("(prefers-reduced-motion: reduce)").matches, seen = false;
   slider.max = count - 1;
   function show() {
@@ -548,13 +553,13 @@ function replay(root, { film, label, speed }) {
   root.innerHTML = `<main data-lm-suppress-shortcuts="true"><div class="top"><span class="name"></span><span class="clock"></span></div>
     <canvas class="cart" role="img" aria-label="the cart"></canvas>${CONTROLS(speed)}
     ${columns.map(([name]) => `<div class="curve"><span>${name}</span><output aria-live="off"></output><canvas role="img" aria-label="${name} over time"></canvas></div>`).join("")}</main>`;
-  root.querySelector(".name").textContent = label;
-  const onScreen = screen(root.querySelector(".cart"), rows), lines = [...root.querySelectorAll(".curve")];
+  const { find } = within(root), onScreen = screen(find(".cart"), rows), lines = [...root.querySelectorAll(".curve")];
   let now = 0;
+  find(".name").textContent = label;
   const jump = player(root, rows.length, (k) => {
     onScreen(now = k);
     lines.forEach((line, j) => curve(line.lastChild, series[j], film.largest[j], k, !columns[j][1]));
-    root.querySelector(".clock").textContent = `${(k * TAU).toFixed(2)} s`;
+    find(".clock").textContent = `${(k * TAU).toFixed(2)} s`;
     lines.forEach((line, j) => {
       const value = rows[k][j], [, unit] = columns[j];
       line.children[1].textContent = unit ? `${value < 0 ? "\u2212" : "+"}${Math.abs(value).toFixed(3)} ${unit}` : value ? (value < 0 ? "\u25c0 left" : "right \u25b6") : "";
@@ -575,9 +580,8 @@ function compare(root, { films, game = null }) {
   root.innerHTML = `<main data-lm-suppress-shortcuts="true"><div class="words" role="status">Which is better?</div><div class="both pair">
     ${sides.map((side) => `<div><canvas role="img" aria-label="the ${side} cart"></canvas><div class="keys choose"><button aria-pressed="false">The ${side} one</button></div></div>`).join("")}
     </div>${CONTROLS(1)}</main>`;
-  const screens = [...root.querySelectorAll("canvas")].map((canvas, i) => screen(canvas, both[i])), buttons = [...root.querySelectorAll(".choose button")];
+  const { say } = within(root), screens = [...root.querySelectorAll("canvas")].map((canvas, i) => screen(canvas, both[i])), buttons = [...root.querySelectorAll(".choose button")];
   player(root, Math.max(...both.map((rows) => rows.length)), (k) => screens.forEach((show, i) => show(Math.min(k, both[i].length - 1))));
-  const say = (text) => { root.querySelector(".words").textContent = text; };
   const tell = teller(game, { late: () => say("Python has not heard of your answer: its kernel is busy or gone. Run this cell again once it is back.") });
   buttons.forEach((button, i) => button.addEventListener("click", () => {
     buttons.forEach((each) => { each.classList.toggle("on", each === button); each.setAttribute("aria-pressed", String(each === button)); });
@@ -585,4 +589,31 @@ function compare(root, { films, game = null }) {
   }));
 }
 
-if (typeof module !== "undefined") module.exports = { step, fallen, observed, outputs, pushOf, growth, stands, moments };
+/** Whether Mann and Whitney's test at the level of 0.05 tells two samples apart, by the normal approximation. */
+function toldApart(one, other) {
+  const pairs = one.length * other.length, of = one.length + other.length, counts = {};
+  let won = 0, ties = 0;
+  for (const a of one) for (const b of other) won += a > b ? 1 : a === b ? 0.5 : 0;
+  for (const value of [...one, ...other]) counts[value] = (counts[value] || 0) + 1;
+  for (const count of Object.values(counts)) ties += count ** 3 - count;
+  return Math.abs(won - pairs / 2) - 0.5 > 1.959964 * Math.sqrt(pairs / 12 * (of + 1 - ties / (of * (of - 1))));
+}
+
+/** A hundred studies of two algorithms, with as many seeds of each as a slider says; those that tell the two apart have a colour. */
+function studies(root, { pairs }) {
+  root.innerHTML = `<main data-lm-suppress-shortcuts="true"><div class="words" role="status"></div><div class="studies" aria-hidden="true">${"<i></i>".repeat(100)}</div>
+    <div class="more"><label>Pair <select></select></label><label>Seeds of each <input type="range" min="2" max="50" value="5"><output></output></label>
+    <button>Another hundred</button></div></main>`;
+  const { find, say } = within(root), squares = [...root.querySelectorAll("i")];
+  pairs.forEach(({ label }, i) => find("select").add(new Option(label, i)));
+  function run() {
+    const seeds = Number(find("input").value), drawn = (values) => Array.from({ length: seeds }, () => values[Math.floor(Math.random() * values.length)]);
+    squares.forEach((square) => square.classList.toggle("on", toldApart(...pairs[find("select").value].both.map(drawn))));
+    find("output").textContent = seeds;
+    say(`${root.querySelectorAll(".on").length} of 100 studies with ${seeds} seeds of each tell the two apart.`);
+  }
+  find("main").addEventListener("input", run); find("button").addEventListener("click", run);
+  run();
+}
+
+if (typeof module !== "undefined") module.exports = { step, fallen, observed, outputs, pushOf, growth, stands, moments, toldApart };

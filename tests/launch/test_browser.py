@@ -33,7 +33,7 @@ from cartpole_lessons.environment import make_envs
 from cartpole_lessons.exercises import COLOURS, Exercise
 from cartpole_lessons.grading import exercises_in, modules_with_exercises
 from cartpole_lessons.rollout import collect_episodes
-from cartpole_lessons.widgets import ComparePair, ExploreCartPole, PlayCartPole, ReplayCartPole, TuneCartPole
+from cartpole_lessons.widgets import ComparePair, CountSeeds, ExploreCartPole, PlayCartPole, ReplayCartPole, TuneCartPole
 
 PICTURES = ROOT / "build" / "browser"
 LESSONS = [name.removesuffix(".ipynb") for name in committed_lessons()]
@@ -822,6 +822,29 @@ def test_the_map_shows_what_states_are_worth_where_a_network_knows(saved):
     with torch.no_grad():
         worth = network(torch.from_numpy(grid)).amax(-1)
     np.testing.assert_allclose([least, most], [worth.min(), worth.max()], atol=0.051)
+
+
+@pytest.mark.parametrize("width", [1_400, 390])
+def test_more_seeds_tell_more_studies_apart(saved, width):
+    rng = np.random.default_rng(0)
+    one, other = rng.gamma(4, 1_000, 100), np.append(rng.gamma(4, 1_500, 99), np.inf)
+    _, (seeds,) = saved([CountSeeds({"two algorithms": (one, other), "the same twice": (one, one)})], "seeds", width)
+    told, slider = seeds.locator("i.on"), seeds.locator("input")
+    counts = []
+    for key in ("Home", "End"):
+        slider.press(key)
+        counts.append(told.count())
+        n = {"Home": 2, "End": 50}[key]
+        seeds.get_by_text(f"{counts[-1]} of 100 studies with {n} seeds of each tell the two apart.").wait_for()
+    assert counts[0] == 0  # two against two never do
+    assert counts[1] > 60
+    seeds.locator("select").select_option("the same twice")
+    assert told.count() < 25  # false alarms, of which 5 are to be expected
+    before = seeds.locator(".studies").inner_html()
+    for _ in range(5):  # two hundreds may look alike, if nothing is found in either
+        seeds.get_by_role("button", name="Another hundred").click()
+    assert seeds.locator(".studies").inner_html() != before
+    assert seeds.locator("main").evaluate("main => document.documentElement.scrollWidth <= innerWidth")
 
 
 def test_the_colours_are_those_that_the_page_around_asks_for(saved):
