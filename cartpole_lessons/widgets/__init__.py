@@ -351,7 +351,7 @@ def network_of(policy: nn.Module) -> dict[str, Any]:
     """
     if not isinstance(policy, nn.Module):
         raise InvalidInput("This policy cannot play in the page: pass a network of these lessons.")
-    exact = copy.deepcopy(policy).double().eval()
+    exact = copy.deepcopy(policy).cpu().double().eval()
     if not all(weights.isfinite().all() for weights in exact.state_dict().values()):
         raise InvalidInput("This policy cannot play in the page: its weights are NaN or infinite.")
     wholes = [whole for name in ("layers", "features", "head") if isinstance(whole := getattr(exact, name, None), nn.Module)]
@@ -369,7 +369,7 @@ def network_of(policy: nn.Module) -> dict[str, Any]:
     if not layers or layers[-1]["activation"] or layers[0]["weight"].shape[1] != 4:
         raise InvalidInput("A policy that plays in the page sees four numbers, and its last layer is linear.")
     scale = getattr(exact, "scale", torch.ones(4, dtype=torch.float64))
-    seen = torch.randn(1_000, 4, generator=torch.Generator().manual_seed(0)).to(scale.device, torch.float64)
+    seen = torch.randn(1_000, 4, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
     try:
         with torch.no_grad():
             actions = exact.actions(seen, True) if isinstance(exact, Policy) else seen.long()
