@@ -1,6 +1,8 @@
 """The game in the page: its physics is Gymnasium's in every bit, its networks are torch's, and whatever it cannot play is refused."""
 
+import base64
 import html
+import io
 import json
 import re
 import shutil
@@ -12,13 +14,34 @@ import numpy as np
 import pytest
 import torch
 from conftest import one_sentence
+from PIL import Image
+from scipy.stats import mannwhitneyu
 
-from cartpole_lessons.algorithms import actor_critic, better_dqn, dqn, hand_made, policy_gradient, reinforce
+from cartpole_lessons.algorithms import (
+    actor_critic,
+    augmented_random_search,
+    better_dqn,
+    dqn,
+    gaussian_reinforce,
+    hand_made,
+    learned_model,
+    policy_gradient,
+    reinforce,
+)
 from cartpole_lessons.environment import make_env, make_envs
 from cartpole_lessons.errors import InvalidInput
 from cartpole_lessons.rollout import collect_episodes
 from cartpole_lessons.swing_up import SWING_UP
-from cartpole_lessons.widgets import ComparePair, ExploreCartPole, PlayCartPole, ReplayCartPole, TuneCartPole, network_of
+from cartpole_lessons.widgets import (
+    ComparePair,
+    CountSeeds,
+    ExploreCartPole,
+    PlayCartPole,
+    ReplayCartPole,
+    TuneCartPole,
+    _outputs,
+    network_of,
+)
 
 MODULE = files("cartpole_lessons.widgets").joinpath("cartpole.js")
 with_node = pytest.mark.skipif(shutil.which("node") is None, reason="node is not installed")
@@ -97,6 +120,13 @@ def test_the_physics_is_gymnasiums_in_every_bit_of_every_observation(balanced):
     np.testing.assert_array_equal(np.array(answered, dtype=np.float32), np.array(seen))
 
 
+def stirred(policy):
+    """Its weights drawn at random, where it begins with zeros."""
+    for weights in policy.parameters():
+        torch.nn.init.normal_(weights, std=0.3)
+    return policy
+
+
 def dead_outputs():
     network = better_dqn.QNetwork()
     torch.nn.init.zeros_(network.layers[-1].weight)
@@ -112,6 +142,12 @@ POLICIES = {
     "critic": actor_critic.Critic,
     "dead outputs": dead_outputs,
     "hand_made": lambda: hand_made.LinearPolicy([1.0, 2.0, 30.0, 8.0]),
+    "hand_made, continuous": lambda: hand_made.LinearPolicy([1.0, 2.0, 30.0, 8.0], continuous=True),
+    "gaussian": lambda: stirred(gaussian_reinforce.GaussianPolicy()),
+    "gaussian, not trained": gaussian_reinforce.GaussianPolicy,
+    "gaussian, hidden": lambda: stirred(gaussian_reinforce.GaussianPolicy(hidden=16)),
+    "random search": lambda: stirred(augmented_random_search.LinearPolicy(continuous=False)),
+    "random search, continuous": lambda: stirred(augmented_random_search.LinearPolicy()),
 }
 
 
@@ -123,6 +159,11 @@ def test_networks_run_in_the_page_as_they_do_in_torch(name):
     observations = torch.randn(200, 4)
     script = "console.log(JSON.stringify(given.observations.map((seen) => [game.outputs(given.network, seen), game.pushOf(given.network, seen)])));"
     answered = node(script, {"network": network_of(policy), "observations": observations.tolist()})
+    if "continuous" in name or "gaussian" in name:
+        pushes = policy.act(observations)[:, 0].clamp(-1, 1)
+        assert (pushes.unique().numel() > 20) != ("not trained" in name)
+        np.testing.assert_allclose([row[1] for row in answered], pushes, rtol=1e-5, atol=1e-6)
+        return
     with torch.no_grad():
         said = policy(observations).reshape(200, -1).double()
     np.testing.assert_allclose([row[0] for row in answered], said, rtol=1e-4, atol=1e-5)
@@ -146,7 +187,25 @@ def test_what_cannot_play_in_the_page_is_refused():
     three.layers[-1] = torch.nn.Linear(64, 3)
     tanh = policy_gradient.PolicyNetwork()
     tanh.layers.append(torch.nn.Tanh())
-    for policy in (torch.nn.Linear(4, 2), wide, odd, Bent(), three, tanh):
+    lost = actor_critic.Critic()
+    torch.nn.init.constant_(lost.layers[0].bias, float("nan"))
+    bent_force = gaussian_reinforce.GaussianPolicy()
+    bent_force.actions = lambda observations, deterministic: observations[:, :1] ** 2
+    two_forces = gaussian_reinforce.GaussianPolicy()
+    two_forces.actions = lambda observations, deterministic: observations[:, :2]
+    for policy in (
+        torch.nn.Bilinear(4, 4, 2),
+        lambda seen: 0,
+        lost,
+        wide,
+        odd,
+        Bent(),
+        three,
+        tanh,
+        bent_force,
+        two_forces,
+        learned_model.WorldModel(),
+    ):
         with pytest.raises(InvalidInput):
             PlayCartPole(opponent=policy)
 
@@ -171,7 +230,72 @@ def test_the_map_shows_as_a_page_of_its_own_and_refuses_what_cannot_run_there():
     assert re.findall(r"https?://", page) == []
     assert "it needs a notebook that shows HTML" in bundle["text/plain"]
     with pytest.raises(InvalidInput, match="cannot play in the page"):
-        ExploreCartPole(torch.nn.Linear(4, 2))
+        ExploreCartPole(torch.nn.Bilinear(4, 4, 2))
+    network = dqn.QNetwork()
+    for policies, values in (
+        ({}, None),
+        ({"early": network}, {"late": network}),
+        ({"early": network}, network),
+        (network, {"early": network}),
+    ):
+        with pytest.raises(InvalidInput) as caught:
+            ExploreCartPole(policies, value=values)
+        one_sentence(caught.value, "by the same names")
+
+
+def test_stages_of_a_training_stand_in_their_order_with_their_values():
+    early, late = policy_gradient.PolicyNetwork(), policy_gradient.PolicyNetwork()
+    critic = actor_critic.Critic()
+    stages = ExploreCartPole({"20": early, "3": late}, value={"3": critic, "20": critic}).options["stages"]
+    assert [stage["label"] for stage in stages] == ["20", "3"]
+    assert [stage["policy"] for stage in stages] == [network_of(early), network_of(late)]
+    assert [stage["value"] for stage in stages] == [network_of(critic)] * 2
+
+
+WIDGETS = {
+    "play": PlayCartPole,
+    "race": lambda: PlayCartPole(policy_gradient.PolicyNetwork()),
+    "explore": lambda: ExploreCartPole(dqn.QNetwork()),
+    "force": lambda: ExploreCartPole(stirred(gaussian_reinforce.GaussianPolicy())),
+    "tune": TuneCartPole,
+    "replay": lambda: ReplayCartPole([[0.0, 0.0, 0.1, 0.0]] * 3, [0, 1, 0]),
+    "seeds": lambda: CountSeeds({"A, B": ([1.0, 2.0, float("inf")], [2.0, 4.0])}),
+    "pair": lambda: ComparePair([[0.0, 0.0, 0.1, 0.0]] * 3, [[1.0, 0.0, 3.0, 0.0]] * 4),
+}
+
+
+@pytest.mark.parametrize("name", WIDGETS)
+def test_a_small_picture_is_there_for_readers_who_do_not_see_the_page(name):
+    """On GitHub, which takes frames, scripts and styles out; where none of that happens a style sheet hides it."""
+    widget = WIDGETS[name]()
+    shown = widget._repr_mimebundle_()["text/html"]
+    assert shown.endswith(widget.to_html())
+    assert shown.startswith("<style>.cartpole-still { display: none; }</style><figure class=")
+    png = base64.b64decode(re.search(r"base64,([^\"]+)", shown)[1])
+    assert len(png) < 5_000
+    picture = np.array(Image.open(io.BytesIO(png)).convert("RGB"))
+    assert picture.shape[:2] == {"race": (300, 640), "pair": (300, 640)}.get(
+        name, (260, 260) if name in ("explore", "force", "seeds") else (150, 640)
+    )
+    assert len(np.unique(picture.reshape(-1, 3), axis=0)) > (1 if name == "seeds" else 3)
+    assert html.escape(repr(widget)) in shown
+
+
+@with_node
+def test_the_picture_of_a_map_is_that_of_the_page():
+    torch.manual_seed(0)
+    network = network_of(policy_gradient.PolicyNetwork())
+    observations = torch.randn(20, 4).tolist()
+    said = node(
+        "console.log(JSON.stringify(given.seen.map((seen) => game.outputs(given.network, seen))))",
+        {"network": network, "seen": observations},
+    )
+    np.testing.assert_allclose(_outputs(network, np.array(observations)), said, rtol=1e-6)
+    # To the right is the pole that leans to the right, and there this rule pushes to the right.
+    rule = ExploreCartPole(hand_made.LinearPolicy([0.0, 0.0, 1.0, 0.0], continuous=True))
+    left, right = np.array(rule._picture())[130, [0, -1]].astype(int)
+    assert left[2] > left[0]
+    assert right[0] > right[2]
 
 
 @with_node
@@ -302,3 +426,32 @@ def test_a_pair_is_compared_and_python_has_the_answer():
         assert pair.answer == answer
     with pytest.raises(InvalidInput, match="four numbers"):
         ComparePair(np.zeros((25, 4)), np.zeros((2, 25, 4)))
+
+
+# Studies
+
+
+@with_node
+@pytest.mark.parametrize("seeds", [2, 3, 5, 20, 50])
+def test_a_study_in_the_page_tells_apart_what_scipy_does(seeds):
+    rng = np.random.default_rng(seeds)
+    studies = [rng.gamma(4, 1_000 * scale, seeds).round(-2) for scale in np.repeat([1.0, 1.0, 1.4, 3.0], 50)]
+    ones, others = np.array(studies), rng.gamma(4, 1_000, (len(studies), seeds)).round(-2)
+    ones[::3, 0] = others[::3, -1] = 1e9  # as many seeds have failed on both sides, which is a tie
+    with np.errstate(invalid="ignore", divide="ignore"):
+        wanted = mannwhitneyu(ones, others, axis=1, method="asymptotic").pvalue < 0.05
+    answered = node(
+        "console.log(JSON.stringify(given.map((pair) => game.toldApart(...pair))))", list(zip(ones.tolist(), others.tolist(), strict=True))
+    )
+    assert answered == wanted.tolist()
+    assert wanted.any() == (seeds > 3)
+    assert not wanted.all()
+
+
+@pytest.mark.parametrize(
+    "pairs", [{}, None, {"a": 1}, {"a": ([1],)}, {"a": ([1], [])}, {"a": ([1], [float("nan")])}, {"a": ([1], [[1]])}, {"a": ("x", "y")}]
+)
+def test_what_is_no_pair_of_algorithms_is_refused_in_one_sentence(pairs):
+    with pytest.raises(InvalidInput) as caught:
+        CountSeeds(pairs)
+    one_sentence(caught.value, "pairs")

@@ -57,10 +57,16 @@ function outputs(network, observation) {
   return values;
 }
 
-/** The push of a network, -1 or 1: the larger of two outputs, or the sign of one. */
+/** How much a network prefers to push to the right: its output, or by how much the second of two is the larger one. */
+function preference(network, observation) {
+  const [one, two] = outputs(network, observation);
+  return two === undefined ? one : two - one;
+}
+
+/** The push of a network, -1 or 1, or anything between where its output is `real`. */
 function pushOf(network, observation) {
-  const values = outputs(network, observation);
-  return (values.length === 1 ? values[0] > 0 : values[1] > values[0]) ? 1 : -1;
+  const right = preference(network, observation);
+  return network.real ? Math.max(-1, Math.min(1, right)) : right > 0 ? 1 : -1;
 }
 
 /** One cart: its state, how long it has stood, and what pushed it last. */
@@ -92,6 +98,7 @@ const STYLE = `
   .both { display: flex; flex-wrap: wrap; gap: 12px; } .both > div { flex: 1 1 260px; } .map { height: 260px; cursor: crosshair; } .map:focus-visible { outline: 3px solid var(--cart); } .gains { touch-action: none; }
   .more .at { flex: 1 1 140px; } .curve { display: grid; grid-template-columns: 8.5em 7em 1fr; align-items: center; font-size: 0.85em; }
   .both { user-select: none; } .pair > div { flex-basis: 120px; } .choose { grid-template-columns: 1fr; } .keys.choose button { font-size: 1em; } .both .cart { cursor: grab; touch-action: pan-y; }
+  .studies { display: grid; grid-template-columns: repeat(20, 1fr); gap: 3px; margin: 8px 0; } i { aspect-ratio: 1; border-radius: 3px; background: var(--soft); } i.on { background: var(--cart); } select { max-width: 65vw; }
   .curve canvas { height: 36px; cursor: grab; touch-action: pan-y; } .curve output { font-variant-numeric: tabular-nums; }`;
 const SPEED = (value) => `<label>Speed <input class="speed" type="range" min="0.1" max="2" step="0.1" value="${value}"><output>${value}</output></label>`;
 
@@ -149,10 +156,41 @@ function clock(root, { speed = () => 1, step, show }) {
   };
 }
 
+/** What tells Python, by way of the ear in the notebook around. `heard(id)` is called when it answers; `late(message)` if it has not after two seconds. */
+function teller(game, { late, heard = () => {} }) {
+  const waiting = new Map(), send = (message) => window.parent.postMessage({ ...message, cartpole: game }, "*");
+  window.addEventListener("message", ({ data }) => {
+    if (!data || !game || data.cartpole !== game) return;
+    if (data.ear) waiting.forEach(send);  // it may come later than the page
+    if (data.heard) { waiting.delete(data.heard); heard(data.heard); }
+  });
+  return (message) => {
+    if (!game) return;
+    const told = { id: Math.random(), ...message };
+    waiting.set(told.id, told); send(told);
+    setTimeout(() => { if (waiting.has(told.id)) late(told); }, 2000);
+  };
+}
+
+/** The episodes of this tab that no Python has heard of, after `change`. Some frames have no storage. */
+function unheard(change = (all) => all) {
+  try {
+    const all = change(JSON.parse(sessionStorage.cartpole || "[]"));
+    sessionStorage.cartpole = JSON.stringify(all);
+    return all;
+  } catch { return []; }
+}
+
+/** `find` an element of the page in `root`, and `say` something to its reader. */
+function within(root) {
+  const find = (what) => root.querySelector(what);
+  return { find, say(text) { find(".words").textContent = text; } };
+}
+
 /** The game in `root`: you, and an agent below you where there is an opponent. Who has given it a name, `game`, is told of each episode. */
 function play(root, { opponent = null, name = "the agent", game = null } = {}) {
   root.innerHTML = BODY;
-  const find = (what) => root.querySelector(what), main = find("main");
+  const { find, say } = within(root), main = find("main");
   const players = opponent ? ["you", name] : ["you"];
   find(".tracks").innerHTML = players.map(() => `<canvas role="img"></canvas>${opponent ? '<div class="name"></div>' : ""}`).join("");
   const canvases = [...root.querySelectorAll("canvas")];
@@ -161,7 +199,6 @@ function play(root, { opponent = null, name = "the agent", game = null } = {}) {
   find(".gust").hidden = !opponent;
   let carts, start, pushes, blown, running = false, paused = false, best = 0;
 
-  const say = (text) => { find(".words").textContent = text; };
   const seconds = (cart) => (cart.steps * TAU).toFixed(1);
   function again() {
     start = [0, 1, 2, 3].map(() => (Math.random() - 0.5) * 0.1); pushes = []; blown = false;
@@ -187,10 +224,22 @@ function play(root, { opponent = null, name = "the agent", game = null } = {}) {
     if (carts[0].down || carts[0].done) end();
   }
   const time = clock(root, { speed: () => Number(find(".speed").value), step, show });
+  const others = (id) => (all) => all.filter((each) => each.id !== id);
+  const tell = teller(game, {
+    late(episode) {
+      unheard((all) => [...others(episode.id)(all), episode]);
+      if (!running) say("Python has not heard of your episode: its kernel is busy or gone. Play on; the episode waits, and is there when you have run this cell again.");
+    },
+    heard(id) {
+      if (!running && unheard().some((each) => each.id === id)) say("Python has heard of your episode now.");
+      unheard(others(id));
+    },
+  });
+  if (game) unheard().forEach(tell);
   function end() {
     running = false; time.stop();
     best = Math.max(best, carts[0].steps);
-    if (game && !blown) window.parent.postMessage({ cartpole: game, start, pushes }, "*");  // Gymnasium knows no wind
+    if (!blown) tell({ start, pushes });  // Gymnasium knows no wind
     const why = carts[0].done ? "Ten seconds. That is a perfect episode!" : Math.abs(carts[0].state[0]) > TRACK ? "Off the track." : "It fell.";
     const rival = !opponent ? "" : carts[1].down ? ` You beat ${name}, which fell after ${seconds(carts[1])} s.` : ` ${name[0].toUpperCase() + name.slice(1)} still stands.`;
     say(`${why} ${seconds(carts[0])} s.${rival} Again?`);
@@ -230,7 +279,8 @@ const INSIDE = `<main data-lm-suppress-shortcuts="true">
   <div class="both"><div><canvas class="map" tabindex="0" role="application"></canvas><div class="name">across: the angle, -12 to 12 degrees; upwards: how fast it turns<span class="legend"></span></div></div>
   <div><canvas class="cart" role="img" aria-label="the cart"></canvas><div class="name">Pull at the cart or at its pole.</div>
   <div class="keys"><button class="left" aria-label="hit the pole to the left">&#9664; hit</button><button class="right" aria-label="hit the pole to the right">hit &#9654;</button></div></div></div>
-  <div class="more"><label class="which">Map <select><option value="">push</option><option value="value">value</option></select></label>
+  <div class="more"><label class="training">Training <input class="when" type="range" min="0"><output></output></label>
+  <label class="which">Map <select><option value="">push</option><option value="value">value</option></select></label>
   <label>Position <input class="x" type="range" min="-2.2" max="2.2" step="0.1" value="0"><output></output></label>
   <label>Velocity <input class="v" type="range" min="-2" max="2" step="0.1" value="0"><output></output></label>
   <label>Half of the pole [m] <input class="half" type="range" min="0.1" max="1.5" step="0.05" value="0.5"><output></output></label>
@@ -261,23 +311,25 @@ function spot(map, event) {
   return [2 * (event.clientX - box.left) / box.width - 1, 1 - 2 * (event.clientY - box.top) / box.height];
 }
 
-/** Where a policy pushes, as a map to click on: the cart starts there, and is saved or lost. Where there is a network for it, also what states are worth. */
-function explore(root, { policy, value = null, name = "the agent" }) {
+/**
+ * Where a policy pushes, as a map to click on: the cart starts there, and is saved or lost. Where there is a network for it, also what states are worth.
+ * Of several stages of a training, {label, policy, value}, a slider chooses one.
+ */
+function explore(root, { stages, name = "the agent" }) {
   root.innerHTML = INSIDE;
-  const find = (what) => root.querySelector(what), number = (what) => Number(find(what).value), map = find(".map");
-  let cart = new Cart([0, 0, 0, 0]), path = [], nudges = 0, start = [0, 0], hand = null, grid, made;
-  const say = (text) => { find(".words").textContent = text; };
+  const { find, say } = within(root), number = (what) => Number(find(what).value), map = find(".map");
+  let cart = new Cart([0, 0, 0, 0]), path = [], nudges = 0, start = [0, 0], hand = null, grid, made, { policy, value } = stages.at(-1);
   const world = () => ({ ...WORLD, half: number(".half"), force: number(".force") });
   const seen = (theta, thetaDot) => observed([number(".x"), number(".v"), theta, thetaDot]);
-  /** Above 0: to the right. */
-  const preference = (observation) => { const values = outputs(policy, observation); return values.length === 1 ? values[0] : values[1] - values[0]; };
+  const pushes = (observation) => preference(policy, observation);
   const worth = (observation) => Math.max(...outputs(value, observation));
   function show() {
-    const canvas = prepared(map), { pen, width, height } = canvas, shows = find("select").value ? worth : preference;
-    const asked = [number(".x"), number(".v"), shows.name].join();
+    const canvas = prepared(map), { pen, width, height } = canvas, shows = find("select").value ? worth : pushes;
+    ({ policy, value } = stages[number(".when")]);
+    const asked = [number(".x"), number(".v"), number(".when"), shows.name].join();
     if (made !== asked) grid = sampled(40, (across, up) => shows(seen(across * LEAN, up * FASTEST)));  // a moving cart leaves the map as it is
     made = asked;
-    const typical = grid.map(Math.abs).sort((a, b) => a - b)[grid.length >> 1] || 1, least = Math.min(...grid), most = Math.max(...grid);
+    const typical = policy.real ? 1 : grid.map(Math.abs).sort((a, b) => a - b)[grid.length >> 1] || 1, least = Math.min(...grid), most = Math.max(...grid);
     const [blue, orange] = ["--cart", "--pole"].map(colour);
     tiles(canvas, grid, (cell) => [
       (shows === worth ? (cell - least) / (most - least || 1) : Math.min(1, Math.abs(cell) / typical)) * 0.8 + 0.05,
@@ -294,6 +346,8 @@ function explore(root, { policy, value = null, name = "the agent" }) {
       onTrack.pen.moveTo(...(hand.pole ? onTrack.tip : onTrack.middle)); onTrack.pen.lineTo(hand.x, hand.y); onTrack.pen.stroke(); onTrack.pen.setLineDash([]);
     }
     root.querySelectorAll("input").forEach((input) => { input.nextElementSibling.textContent = input.value; });
+    const { label } = stages[number(".when")];
+    find(".when + output").textContent = label; find(".when").setAttribute("aria-valuetext", label);
   }
   function drop(theta, thetaDot) {
     cart = new Cart([number(".x"), number(".v"), theta, thetaDot]); path = [cart.state]; nudges = 0; start = [theta, thetaDot];
@@ -340,9 +394,10 @@ function explore(root, { policy, value = null, name = "the agent" }) {
   for (const [button, way] of [[".left", -1], [".right", 1]]) find(button).addEventListener("click", () => { nudge(); cart.state[3] += way * GUST; });
   find(".drop").addEventListener("click", () => drop(0, 0));
   root.querySelectorAll("input, select").forEach((input) => input.addEventListener("input", show));
-  find(".which").hidden = !value;
+  find(".which").hidden = !value; find(".training").hidden = stages.length < 2;
+  find(".when").max = find(".when").value = stages.length - 1;
   window.addEventListener("resize", show);
-  const explain = () => say(`${find("select").value ? "What states are worth: the bluer, the more." : `Where ${name} pushes: blue to the left, orange to the right.`} Click on the map, and the cart starts there.`);
+  const explain = () => say(`${find("select").value ? "What states are worth: the bluer, the more." : `Where ${name} pushes: blue to the left, orange to the right${policy.real ? "; the more colour, the harder" : ""}.`} Click on the map, and the cart starts there.`);
   find("select").addEventListener("input", explain);
   explain();
   find(".words").style.minHeight = `${find(".words").offsetHeight}px`;  // what stands below it stays where it is
@@ -385,7 +440,7 @@ function stands(gains, state, most = 500) {
 /** A linear rule on the continuous CartPole, whose four gains are to turn: what they reach, which starts they save, and a cart to watch. */
 function tune(root, { gains: first }) {
   root.innerHTML = TUNING;
-  const find = (what) => root.querySelector(what), inputs = GAINS.map(([name]) => find(`.${name}`)), map = find(".gains"), starts = find(".starts");
+  const { find, say } = within(root), inputs = GAINS.map(([name]) => find(`.${name}`)), map = find(".gains"), starts = find(".starts");
   inputs.forEach((input, i) => { input.value = first[i]; });
   const gains = () => inputs.map((input) => Number(input.value)), SIDE = 24;
   let cart = null, lengths = [], saved = [], drawnFor = "";
@@ -411,7 +466,6 @@ function tune(root, { gains: first }) {
     say(`In each step a small disturbance is multiplied by ${times.toFixed(3)}: it ${times > 1.0005 ? "grows" : times < 0.9995 ? "dies out" : "stays"}. ${percent} % of the starts are saved for ten seconds.`);
     paintMaps(); restart();
   }
-  const say = (text) => { find(".words").textContent = text; };
   function restart() { cart = new Cart([0, 0, 0.05, 0]); time.start(); }
   function move() {
     cart.move(linearPush(gains(), cart.state));
@@ -439,7 +493,7 @@ const CONTROLS = (speed) => `<div class="more"><button class="run"></button><inp
  * Returns what goes to a moment, and waits there.
  */
 function player(root, count, draw) {
-  const find = (what) => root.querySelector(what), slider = find(".at");
+  const { find } = within(root), slider = find(".at");
   let at = 0, wanted = !matchMedia("(prefers-reduced-motion: reduce)").matches, seen = false;
   slider.max = count - 1;
   function show() {
@@ -499,13 +553,13 @@ function replay(root, { film, label, speed }) {
   root.innerHTML = `<main data-lm-suppress-shortcuts="true"><div class="top"><span class="name"></span><span class="clock"></span></div>
     <canvas class="cart" role="img" aria-label="the cart"></canvas>${CONTROLS(speed)}
     ${columns.map(([name]) => `<div class="curve"><span>${name}</span><output aria-live="off"></output><canvas role="img" aria-label="${name} over time"></canvas></div>`).join("")}</main>`;
-  root.querySelector(".name").textContent = label;
-  const onScreen = screen(root.querySelector(".cart"), rows), lines = [...root.querySelectorAll(".curve")];
+  const { find } = within(root), onScreen = screen(find(".cart"), rows), lines = [...root.querySelectorAll(".curve")];
   let now = 0;
+  find(".name").textContent = label;
   const jump = player(root, rows.length, (k) => {
     onScreen(now = k);
     lines.forEach((line, j) => curve(line.lastChild, series[j], film.largest[j], k, !columns[j][1]));
-    root.querySelector(".clock").textContent = `${(k * TAU).toFixed(2)} s`;
+    find(".clock").textContent = `${(k * TAU).toFixed(2)} s`;
     lines.forEach((line, j) => {
       const value = rows[k][j], [, unit] = columns[j];
       line.children[1].textContent = unit ? `${value < 0 ? "\u2212" : "+"}${Math.abs(value).toFixed(3)} ${unit}` : value ? (value < 0 ? "\u25c0 left" : "right \u25b6") : "";
@@ -526,13 +580,40 @@ function compare(root, { films, game = null }) {
   root.innerHTML = `<main data-lm-suppress-shortcuts="true"><div class="words" role="status">Which is better?</div><div class="both pair">
     ${sides.map((side) => `<div><canvas role="img" aria-label="the ${side} cart"></canvas><div class="keys choose"><button aria-pressed="false">The ${side} one</button></div></div>`).join("")}
     </div>${CONTROLS(1)}</main>`;
-  const screens = [...root.querySelectorAll("canvas")].map((canvas, i) => screen(canvas, both[i])), buttons = [...root.querySelectorAll(".choose button")];
+  const { say } = within(root), screens = [...root.querySelectorAll("canvas")].map((canvas, i) => screen(canvas, both[i])), buttons = [...root.querySelectorAll(".choose button")];
   player(root, Math.max(...both.map((rows) => rows.length)), (k) => screens.forEach((show, i) => show(Math.min(k, both[i].length - 1))));
+  const tell = teller(game, { late: () => say("Python has not heard of your answer: its kernel is busy or gone. Run this cell again once it is back.") });
   buttons.forEach((button, i) => button.addEventListener("click", () => {
     buttons.forEach((each) => { each.classList.toggle("on", each === button); each.setAttribute("aria-pressed", String(each === button)); });
-    root.querySelector(".words").textContent = `You find the ${sides[i]} one better.`;
-    if (game) window.parent.postMessage({ cartpole: game, better: sides[i] }, "*");
+    say(`You find the ${sides[i]} one better.`); tell({ better: sides[i] });
   }));
 }
 
-if (typeof module !== "undefined") module.exports = { step, fallen, observed, outputs, pushOf, growth, stands, moments };
+/** Whether Mann and Whitney's test at the level of 0.05 tells two samples apart, by the normal approximation. */
+function toldApart(one, other) {
+  const pairs = one.length * other.length, of = one.length + other.length, counts = {};
+  let won = 0, ties = 0;
+  for (const a of one) for (const b of other) won += a > b ? 1 : a === b ? 0.5 : 0;
+  for (const value of [...one, ...other]) counts[value] = (counts[value] || 0) + 1;
+  for (const count of Object.values(counts)) ties += count ** 3 - count;
+  return Math.abs(won - pairs / 2) - 0.5 > 1.959964 * Math.sqrt(pairs / 12 * (of + 1 - ties / (of * (of - 1))));
+}
+
+/** A hundred studies of two algorithms, with as many seeds of each as a slider says; those that tell the two apart have a colour. */
+function studies(root, { pairs }) {
+  root.innerHTML = `<main data-lm-suppress-shortcuts="true"><div class="words" role="status"></div><div class="studies" aria-hidden="true">${"<i></i>".repeat(100)}</div>
+    <div class="more"><label>Pair <select></select></label><label>Seeds of each <input type="range" min="2" max="50" value="5"><output></output></label>
+    <button>Another hundred</button></div></main>`;
+  const { find, say } = within(root), squares = [...root.querySelectorAll("i")];
+  pairs.forEach(({ label }, i) => find("select").add(new Option(label, i)));
+  function run() {
+    const seeds = Number(find("input").value), drawn = (values) => Array.from({ length: seeds }, () => values[Math.floor(Math.random() * values.length)]);
+    squares.forEach((square) => square.classList.toggle("on", toldApart(...pairs[find("select").value].both.map(drawn))));
+    find("output").textContent = seeds;
+    say(`${root.querySelectorAll(".on").length} of 100 studies with ${seeds} seeds of each tell the two apart.`);
+  }
+  find("main").addEventListener("input", run); find("button").addEventListener("click", run);
+  run();
+}
+
+if (typeof module !== "undefined") module.exports = { step, fallen, observed, outputs, pushOf, growth, stands, moments, toldApart };

@@ -9,6 +9,7 @@ import os
 import re
 import secrets
 import shutil
+import signal
 import socket
 import subprocess
 import sys
@@ -16,6 +17,7 @@ import time
 import urllib.error
 import urllib.request
 from datetime import datetime
+from pathlib import Path
 
 import nbformat
 import numpy as np
@@ -32,7 +34,7 @@ from cartpole_lessons.environment import make_envs
 from cartpole_lessons.exercises import COLOURS, Exercise
 from cartpole_lessons.grading import exercises_in, modules_with_exercises
 from cartpole_lessons.rollout import collect_episodes
-from cartpole_lessons.widgets import ComparePair, ExploreCartPole, PlayCartPole, ReplayCartPole, TuneCartPole
+from cartpole_lessons.widgets import ComparePair, CountSeeds, ExploreCartPole, PlayCartPole, ReplayCartPole, TuneCartPole
 
 PICTURES = ROOT / "build" / "browser"
 LESSONS = [name.removesuffix(".ipynb") for name in committed_lessons()]
@@ -243,11 +245,7 @@ def test_python_has_the_episodes_that_were_played_and_the_answer_that_was_clicke
     _open(server, page, "game")
     server.wait_until_idle()
 
-    def run(number):
-        page.locator(".jp-CodeCell .jp-InputArea-editor").nth(number).click()
-        page.keyboard.press("Shift+Enter")
-
-    run(0)
+    _run(page, 0)
     game, durations = page.frame_locator("iframe[srcdoc]").first, []
     for key in ("ArrowRight", "ArrowLeft"):
         game.locator("main").press(key)
@@ -255,17 +253,90 @@ def test_python_has_the_episodes_that_were_played_and_the_answer_that_was_clicke
         durations.append(round(float(game.locator(".score").inner_text().split()[0]) / 0.02))
         page.wait_for_timeout(1_000)
         game.locator(".again").click()
-    run(1)
+    _run(page, 1)
     said = page.locator(".jp-CodeCell").nth(1).locator(".jp-OutputArea-output")
     said.wait_for()
     heard = json.loads(said.inner_text())
     assert [abs(steps - shown) <= 3 for steps, shown in zip(heard, durations, strict=True)] == [True, True]  # the score has one digit
     page.screenshot(path=PICTURES / f"{server.front_end}-game.png")
-    run(2)
+    _run(page, 2)
     page.frame_locator("iframe[srcdoc]").last.get_by_role("button", name="The right one").click()
     page.wait_for_timeout(1_000)
-    run(3)
+    _run(page, 3)
     page.locator(".jp-CodeCell").nth(3).get_by_text("right", exact=True).wait_for()
+
+
+@pytest.mark.parametrize("server", ["lab", "notebook"], indirect=True, scope="module")
+def test_an_episode_waits_for_a_kernel_that_has_died_while_it_was_played(server, page):
+    notebook = nbformat.read(server.folder / "game.ipynb", as_version=4)
+    notebook.cells[2].source = "import os\n\nprint(os.getpid())"
+    nbformat.write(notebook, server.folder / "dying.ipynb")
+    _open(server, page, "dying")
+    server.wait_until_idle()
+    _run(page, 2)
+    pid = page.locator(".jp-CodeCell").nth(2).locator(".jp-OutputArea-output")
+    pid.wait_for()
+    _run(page, 0)
+    game = page.frame_locator("iframe[srcdoc]").first
+    game.locator("main").press("ArrowRight")
+    os.kill(int(pid.inner_text()), signal.SIGKILL)
+    game.get_by_text("It fell.").wait_for(timeout=30_000)
+    steps = round(float(game.locator(".score").inner_text().split()[0]) / 0.02)
+    game.get_by_text("Python has not heard of your episode").wait_for(timeout=30_000)
+    page.get_by_role("dialog").get_by_role("button", name="Ok").click(timeout=60_000)  # the kernel has died, it says
+    page.screenshot(path=PICTURES / f"{server.front_end}-dying.png")
+    game.locator(".again").click()
+    game.get_by_text("Press an arrow").wait_for()
+    server.wait_until_idle()
+    _run(page, 0)
+    page.frame_locator("iframe[srcdoc]").first.get_by_text("Python has heard of your episode now.").wait_for()
+    _run(page, 1)
+    said = page.locator(".jp-CodeCell").nth(1).locator(".jp-OutputArea-output")
+    said.wait_for()
+    (heard,) = json.loads(said.inner_text())
+    assert abs(heard - steps) <= 3
+    page.screenshot(path=PICTURES / f"{server.front_end}-back.png")
+
+
+@pytest.mark.parametrize("server", ["lab", "notebook"], indirect=True, scope="module")
+def test_no_key_in_the_game_reaches_the_notebook_and_none_outside_the_game(server, page):
+    shutil.copy(server.folder / "game.ipynb", server.folder / "keys.ipynb")
+    _open(server, page, "keys")
+    server.wait_until_idle()
+    _run(page, 0)
+    game = page.frame_locator("iframe[srcdoc]").first
+    game.locator(".again").click()
+    cells = "() => [...document.querySelectorAll('.jp-Cell')].map(cell => [cell.querySelector('.jp-InputArea').innerText, cell.className])"
+    before = page.evaluate(cells)
+    for key in ("a", "b", "m", "d", "d", "x", "z", "Enter", "Shift+Enter", "Control+Enter", "ArrowDown", "ArrowUp", "j", "k", "0", "0"):
+        page.keyboard.press(key)
+    page.wait_for_timeout(1_000)
+    assert page.evaluate(cells) == before
+    # In a cell, and on it.
+    page.locator(".jp-CodeCell .jp-InputArea-editor").nth(1).click()
+    for key in ("ArrowRight", "ArrowLeft", "Escape", "ArrowRight", "ArrowLeft"):
+        page.keyboard.press(key)
+    page.wait_for_timeout(500)
+    game.get_by_text("Press an arrow").wait_for()
+    assert game.locator(".score").inner_text() == "0.0 s"
+    # So the same keys do something, where they are meant.
+    game.locator("main").press("ArrowRight")
+    game.get_by_text("It fell.").wait_for(timeout=30_000)
+
+
+@pytest.mark.parametrize("server", ["lab"], indirect=True, scope="module")
+def test_a_picture_stands_where_a_notebook_is_not_trusted(server, page):
+    notebook = nbformat.read(server.folder / "game.ipynb", as_version=4)
+    notebook.cells[0].outputs = [nbformat.v4.new_output("display_data", PlayCartPole()._repr_mimebundle_())]
+    nbformat.write(notebook, server.folder / "untrusted.ipynb")
+    _open(server, page, "untrusted")
+    output = page.locator(".jp-OutputArea-output")
+    output.locator("img").wait_for()
+    page.wait_for_timeout(1_000)
+    assert output.locator("iframe").count() == 0
+    assert output.inner_text().strip() == repr(PlayCartPole())
+    assert output.locator("img").evaluate("picture => picture.naturalWidth") == 640
+    page.screenshot(path=PICTURES / "lab-untrusted.png")
 
 
 def answers_to(exercise):
@@ -321,6 +392,11 @@ def _open(server, page, name):
     where = {"lab": f"lab/workspaces/{name}/tree/{name}.ipynb", "notebook": f"notebooks/{name}.ipynb"}[server.front_end]
     page.goto(f"{server.address}/{where}?token={server.token}")
     page.locator(".jp-CodeCell").first.wait_for()
+
+
+def _run(page, number):
+    page.locator(".jp-CodeCell .jp-InputArea-editor").nth(number).click()
+    page.keyboard.press("Shift+Enter")
 
 
 def _run_all(server, page):
@@ -463,6 +539,145 @@ def test_the_game_and_the_map_are_played_from_a_saved_page(saved, width):
     inside.get_by_text("Saved: it stands after ten seconds, in spite of 1 nudge.").wait_for(timeout=30_000)
 
 
+def cpu_seconds():
+    """Of a browser's processes that draw pages, of those below this process."""
+    processes = {}
+    for file in Path("/proc").glob("[0-9]*/stat"):
+        with contextlib.suppress(OSError):
+            fields = file.read_text().rpartition(")")[2].split()
+            draws = b"--type=renderer" in file.with_name("cmdline").read_bytes()
+            processes[int(file.parent.name)] = int(fields[1]), draws, int(fields[11]) + int(fields[12])
+    below = {os.getpid()}
+    while more := {pid for pid, (parent, *_) in processes.items() if parent in below} - below:
+        below |= more
+    return sum(processes[pid][2] for pid in below & processes.keys() if processes[pid][1]) / os.sysconf("SC_CLK_TCK")
+
+
+@pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="needs Linux's /proc")
+def test_a_minute_of_play_keeps_time_and_leaves_the_processor_alone(saved):
+    page, (race,) = saved([PlayCartPole(AGENT, name="LQR")], "pace")
+    race.locator("main").evaluate("""() => {
+        window.moved = 0;
+        const move = Cart.prototype.move;
+        Cart.prototype.move = function (push, ...rest) {  // a good hand on both carts, and no time limit
+            moved += 1; this.steps %= 400;
+            const [x, v, angle, turn] = this.state;
+            move.call(this, x + 2 * v + 30 * angle + 8 * turn > 0 ? 1 : -1, ...rest);
+        };
+    }""")
+    race.locator(".speed").fill("1")
+    race.locator("main").press("ArrowRight")
+    page.wait_for_timeout(1_000)
+    look = "() => [moved, performance.now() / 1000]"
+    frame = page.frames[1]
+    (moved, began), used = frame.evaluate(look), cpu_seconds()
+    for second in range(60):
+        page.keyboard.press(("ArrowLeft", "ArrowRight")[second % 2])
+        page.wait_for_timeout(1_000)
+    (moved_then, ended), used_then = frame.evaluate(look), cpu_seconds()
+    seconds = ended - began
+    rate, share = (moved_then - moved) / 2 / seconds, (used_then - used) / seconds
+    print(f"{seconds:.1f} s: {rate:.2f} steps a second, {share:.1%} of a core")
+    assert rate == pytest.approx(50, rel=0.01)
+    assert 0 < share < 0.3
+
+
+def test_two_games_on_a_page_do_not_disturb_each_other(saved):
+    _, (first, second) = saved([PlayCartPole(), PlayCartPole()], "two")
+    first.locator("main").press("ArrowRight")
+    first.get_by_text("It fell.").wait_for(timeout=30_000)
+    second.get_by_text("Press an arrow").wait_for()
+    assert second.locator(".score").inner_text() == "0.0 s"
+    second.locator("main").press("ArrowLeft")
+    second.locator(".pause").click()
+    first.locator(".again").click()
+    first.locator("main").press("ArrowRight")
+    first.get_by_text("It fell.").wait_for(timeout=30_000)
+    second.get_by_role("button", name="Go on").wait_for()
+
+
+def test_a_game_that_is_closed_asks_for_no_more_frames(saved):
+    page, (game,) = saved([PlayCartPole()], "closed")
+    game.locator("main").evaluate("""() => {
+        const ask = window.requestAnimationFrame;
+        window.asked = 0; window.requestAnimationFrame = (then) => { asked += 1; return ask(then); };
+        Cart.prototype.move = () => {};  // it stands for ever
+    }""")
+    game.locator("main").press("ArrowRight")
+    page.wait_for_timeout(500)
+    frame = page.frames[1]
+    running = frame.evaluate("asked")
+    assert running > 5
+    frame.evaluate("document.getElementById('game').remove()")
+    page.wait_for_timeout(200)
+    closed = frame.evaluate("asked")
+    page.wait_for_timeout(500)
+    assert frame.evaluate("asked") == closed
+
+
+def test_a_slider_goes_through_the_stages_of_a_training(saved):
+    torch.manual_seed(0)
+    first, then = better_dqn.QNetwork(), better_dqn.QNetwork()
+    clumsy = LinearPolicy([-1.0, -2.0, -30.0, -8.0])
+    stages = {"at first": clumsy, "in between": LinearPolicy([0.0, 0.0, 1.0, 0.0]), "trained": AGENT}
+    values = {"at first": first, "in between": first, "trained": then}
+    page, (inside, alone) = saved([ExploreCartPole(stages, value=values), ExploreCartPole(AGENT)], "stages")
+    slider, said = inside.locator(".when"), inside.locator(".when + output")
+    picture = "() => document.querySelector('iframe').contentDocument.querySelector('.map').toDataURL()"
+    assert said.inner_text() == slider.get_attribute("aria-valuetext") == "trained"
+    inside.locator(".drop").click()
+    inside.get_by_text("Saved: it stands after ten seconds.").wait_for(timeout=30_000)
+    trained = page.evaluate(picture)
+    inside.locator("select").select_option("value")
+    worth = page.evaluate(picture)
+    slider.press("Home")
+    assert said.inner_text() == "at first"
+    assert page.evaluate(picture) != worth
+    inside.locator("select").select_option("")
+    assert page.evaluate(picture) != trained
+    inside.locator(".map").press("ArrowRight")
+    inside.get_by_text("Lost after").wait_for(timeout=30_000)
+    slider.press("ArrowRight")
+    assert said.inner_text() == "in between"
+    assert not alone.locator(".when").is_visible()
+
+
+@pytest.mark.parametrize("width", [1_400, 390])
+def test_the_map_shows_how_hard_a_policy_pushes_where_actions_are_real_valued(saved, width):
+    rules = [LinearPolicy([9.0, 20.0, 300.0, 80.0], continuous=True), LinearPolicy([0.9, 2.0, 30.0, 8.0], continuous=True)]
+    _, (hard, soft) = saved([ExploreCartPole(rule) for rule in rules], "force", width)
+    soft.get_by_text("the more colour, the harder").wait_for()
+    pale = """map => {
+        const { data } = map.getContext("2d").getImageData(0, 0, map.width, map.height);
+        let count = 0;
+        for (let k = 0; k < data.length; k += 4) count += data[k + 3] < 128;  // how opaque it is, of 255
+        return count / (data.length / 4);
+    }"""
+    shares = [each.locator(".map").evaluate(pale) for each in (hard, soft)]
+    assert 0 < shares[0] < 0.2 < shares[1] < 0.9
+    soft.locator(".drop").click()
+    soft.locator(".right").click()
+    soft.get_by_text("Saved: it stands after ten seconds, in spite of 1 nudge.").wait_for(timeout=30_000)
+
+
+def test_a_picture_stands_where_frames_and_style_sheets_are_taken_out(browser, tmp_path):
+    """As GitHub does. Elsewhere it is not seen, and not read out."""
+    shown = "".join(widget._repr_mimebundle_()["text/html"] for widget in (PlayCartPole(), ExploreCartPole(AGENT)))
+    taken_out = re.sub(r"<style>.*?</style>|<iframe.*?</iframe>|class=\"[^\"]*\"", "", shown, flags=re.DOTALL)
+    page = browser.new_page()
+    for name, inside, seen in (("whole", shown, False), ("bare", taken_out, True)):
+        file = tmp_path / f"{name}.html"
+        file.write_text(f'<!doctype html><html lang="en"><title>Games</title><main>{inside}</main>', encoding="utf-8")
+        page.goto(file.as_uri())
+        assert barriers(page) == []
+        page.screenshot(path=PICTURES / f"widgets-picture-{name}.png", full_page=True)
+        assert [picture.is_visible() for picture in page.locator("img").all()] == [seen] * 2
+        assert page.evaluate("[...document.images].every(picture => picture.naturalWidth)")
+        assert page.get_by_text("it needs a notebook that shows HTML").first.is_visible() == seen
+        assert page.locator("iframe").count() == (0 if seen else 2)
+    page.close()
+
+
 def test_the_wind_blows_at_both_carts_alike(saved):
     page, (race,) = saved([PlayCartPole(AGENT, name="LQR")], "wind")
     race.get_by_role("button", name="Gust of wind").click()
@@ -597,6 +812,14 @@ def test_two_episodes_are_compared_by_keys_alone(saved, width):
     assert pair.locator(".at").get_attribute("max") == "19"
 
 
+def test_an_answer_that_nobody_hears_is_not_passed_over_in_silence(saved):
+    asked = ComparePair([[0.0, 0.0, 0.1, 0.0]] * 20, [[1.0, 0.0, -0.1, 0.0]] * 9)
+    asked.options["game"] = "of a kernel that is gone"
+    _, (pair,) = saved([asked], "unheard")
+    pair.get_by_role("button", name="The right one").click()
+    pair.get_by_text("Python has not heard of your answer").wait_for()
+
+
 def test_the_map_shows_what_states_are_worth_where_a_network_knows(saved):
     torch.manual_seed(0)
     network = better_dqn.QNetwork()
@@ -613,6 +836,29 @@ def test_the_map_shows_what_states_are_worth_where_a_network_knows(saved):
     with torch.no_grad():
         worth = network(torch.from_numpy(grid)).amax(-1)
     np.testing.assert_allclose([least, most], [worth.min(), worth.max()], atol=0.051)
+
+
+@pytest.mark.parametrize("width", [1_400, 390])
+def test_more_seeds_tell_more_studies_apart(saved, width):
+    rng = np.random.default_rng(0)
+    one, other = rng.gamma(4, 1_000, 100), np.append(rng.gamma(4, 1_500, 99), np.inf)
+    _, (seeds,) = saved([CountSeeds({"two algorithms": (one, other), "the same twice": (one, one)})], "seeds", width)
+    told, slider = seeds.locator("i.on"), seeds.locator("input")
+    counts = []
+    for key in ("Home", "End"):
+        slider.press(key)
+        counts.append(told.count())
+        n = {"Home": 2, "End": 50}[key]
+        seeds.get_by_text(f"{counts[-1]} of 100 studies with {n} seeds of each tell the two apart.").wait_for()
+    assert counts[0] == 0  # two against two never do
+    assert counts[1] > 60
+    seeds.locator("select").select_option("the same twice")
+    assert told.count() < 25  # false alarms, of which 5 are to be expected
+    before = seeds.locator(".studies").inner_html()
+    for _ in range(5):  # two hundreds may look alike, if nothing is found in either
+        seeds.get_by_role("button", name="Another hundred").click()
+    assert seeds.locator(".studies").inner_html() != before
+    assert seeds.locator("main").evaluate("main => document.documentElement.scrollWidth <= innerWidth")
 
 
 def test_the_colours_are_those_that_the_page_around_asks_for(saved):
