@@ -37,7 +37,8 @@ def barriers(page, inside=None):
 @contextlib.contextmanager
 def chromium(pictures, *flags):
     """`with chromium(PICTURES, ...) as browser:` Chromium with `FLAGS` and these, and a folder for what it is shown."""
-    program = need_program("chromium", "chromium", "chromium-browser", "google-chrome")
+    # Chrome first: the Chromium of GitHub's machines was built without the codec of our films.
+    program = need_program("chromium", "google-chrome", "chromium", "chromium-browser")
     pictures.mkdir(parents=True, exist_ok=True)
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=program, headless=True, args=[*FLAGS, *flags])
