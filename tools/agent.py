@@ -45,8 +45,10 @@ def film() -> list[Image.Image]:
         row = Image.new("RGB", (len(pictures) * SIZE[0], pictures[0].height), "white")
         for place, picture in enumerate(pictures):
             row.paste(picture, (place * SIZE[0], 0))
-        together.append(row.quantize(32))
-    return together
+        together.append(row)
+    # The colours of the first picture, for all: a pixel that stays as it was then costs nothing.
+    colours = together[0].quantize(16)
+    return [row.quantize(palette=colours, dither=Image.Dither.NONE) for row in together]
 
 
 if __name__ == "__main__":
