@@ -95,7 +95,7 @@ lock: requirements.txt requirements-test.txt  ## constraints.txt anew, from an e
 	$(BIN)/python -c "open('.venv/ready', 'w').close()"
 
 .venv/test-ready: .venv/ready requirements-test.txt
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements-test.txt
+	$(BIN)/python -m pip install --disable-pip-version-check -r requirements-test.txt
 	$(BIN)/python -c "open('.venv/test-ready', 'w').close()"
 
 clean:  ## remove what the commands above made

@@ -14,7 +14,8 @@ import shutil
 import signal
 import sys
 import time
-from concurrent.futures import ThreadPoolExecutor, as_completed
+from collections.abc import Iterator
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -100,13 +101,27 @@ def execute(lesson: Path, clients: list[NotebookClient]) -> tuple[nbformat.Noteb
     except DeadKernelError:
         error = "its kernel died"
     seconds = time.perf_counter() - started
+    clients.remove(client)
     shutil.rmtree(folder, ignore_errors=True)
     return notebook, seconds, error
 
 
+def as_they_end(running: dict[Future, Path], clients: list[NotebookClient]) -> Iterator[Future]:
+    """Lessons as they are done; until then a terminal has a line that says, every second, how far they are."""
+    waiting, started = set(running), time.perf_counter()
+    while waiting:
+        done, waiting = wait(waiting, timeout=1, return_when=FIRST_COMPLETED)
+        if sys.stdout.isatty():
+            far = [f"lesson {Path(each.resources['metadata']['path']).name[:2]}, cell {each.code_cells_executed + 1}" for each in clients]
+            width = shutil.get_terminal_size().columns - 1
+            line = "" if done else f"  {time.perf_counter() - started:.0f} s: {'; '.join(far)}"[:width]
+            print(f"\r{line:<{width}}\r", end="", flush=True)
+        yield from done
+
+
 def kill_kernels(clients: list[NotebookClient]) -> None:
     """End every kernel at once: after Ctrl-C nobody wants to wait for their cells."""
-    for client in clients:
+    for client in list(clients):
         pid = getattr(getattr(client.km, "provisioner", None), "pid", None)
         if pid is not None:
             with contextlib.suppress(OSError):
@@ -241,7 +256,7 @@ def main() -> int:
         # The first film of an agent that has learned comes from 02.
         first = sorted(lessons, key=lambda lesson: not name_of(lesson).startswith("02"))
         running = {pool.submit(execute, lesson, clients): lesson for lesson in first}
-        for done in as_completed(running):
+        for done in as_they_end(running, clients):
             lesson = running[done]
             try:
                 notebook, seconds, error = done.result()
