@@ -23,7 +23,8 @@ from cartpole_lessons.training import SECONDS_BETWEEN_SAVES
 from notebooks import read_notebook
 
 ROOT = Path(__file__).resolve().parent.parent
-REPOSITORY = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]["urls"]["Repository"]
+URLS = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]["urls"]
+REPOSITORY = URLS["Repository"]
 SLUG = REPOSITORY.removeprefix("https://github.com/")
 PICTURE = "docs/learning_curves.png"
 INDEX = ROOT / "notebooks" / "index.ipynb"
@@ -379,10 +380,11 @@ def readme() -> str:
     ci = f"[![Tests]({REPOSITORY}/actions/workflows/ci.yml/badge.svg)]({REPOSITORY}/actions/workflows/ci.yml)"
     first = lesson_paths()[0].relative_to(ROOT).as_posix()
     content = {
-        "badges": f"{ci} {launch_badges(first)}",
+        "badges": f"{ci} {launch_badges(first)} **[Look and play first]({URLS['Site']})**, with nothing to install.",
         "commands": f"""```
 git clone {REPOSITORY} && cd {SLUG.split("/")[1]}
-make run     # sets up .venv, executes every lesson, leaves pages and films in build/lessons/, prints a table
+make lab     # opens the lessons in JupyterLab; its first call sets up .venv
+make run     # executes every lesson, leaves pages and films in build/lessons/, prints a table
 make test    # lint, the package's tests, the export check, and every notebook as a test
 ```""",
         "lessons": lesson_table(),

@@ -63,9 +63,7 @@ def pages() -> dict[str, str]:
     found |= {f"{name}.md": relinked(readme[section], name) for name, section in FROM_README.items()}
     found |= {
         "index.md": first_page(),
-        "start.md": relinked(
-            "\n\n".join(["# Install and run", *(f"#{readme[each]}" for each in ("Two commands", "Where it runs"))]), "start"
-        ),
+        "start.md": relinked("\n\n".join(["# Install and run", *(f"#{readme[each]}" for each in ("Start", "Where it runs"))]), "start"),
         "results/curves.md": curves_page(),
         "results/bugs.md": bugs_page(),
         "reference/python.md": reference.python_page(),
