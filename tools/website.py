@@ -124,6 +124,8 @@ def lesson(path: Path) -> str:
         cell.source = re.sub(r"^#\| .*\n", "", cell.source, flags=re.MULTILINE)  # what `make export` reads
         for output in cell.get("outputs", []):
             output.get("data", {}).pop(RESULT_MIME, None)  # for programs; what a reader sees of a result stands beside it
+            if text := output.get("metadata", {}).get("image/png", {}).get("alt"):
+                cell.metadata["mystnb"] = {"image": {"alt": text}}  # where MyST-NB looks for it
         if cell.cell_type == "markdown":
             cell.source = relinked(cell.source, path.relative_to(ROOT).as_posix())
         elif hints := hints_for(cell.source, number):

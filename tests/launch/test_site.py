@@ -67,6 +67,7 @@ LOOK = """() => {
     const found = [];
     if (document.documentElement.scrollWidth > innerWidth) found.push(`scrolls sideways: ${document.documentElement.scrollWidth} pixels`);
     for (const picture of document.images) if (picture.complete && !picture.naturalWidth) found.push(`no picture: ${picture.src.slice(0, 80)}`);
+    for (const picture of document.images) if (/\\.png$/.test(picture.alt)) found.push(`a picture whose text is a file's name: ${picture.alt}`);
     for (const formula of document.querySelectorAll('svg.formula')) if (!formula.getBoundingClientRect().width) found.push('a formula without width');
     if (document.querySelectorAll('h1').length < 1) found.push('no title');
     return found;
