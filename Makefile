@@ -14,7 +14,7 @@ run: .venv/ready  ## execute every lesson at its real settings; pages and films 
 	$(BIN)/python tools/run_lessons.py
 
 lab: .venv/ready  ## open the lessons in JupyterLab
-	$(BIN)/jupyter trust notebooks/*.ipynb # their films play before a cell has run
+	$(BIN)/jupyter trust notebooks/*.ipynb  # their films play before a cell has run
 	$(BIN)/jupyter lab --LabApp.default_url=/lab/tree/notebooks/index.ipynb  # from up here, where its picture is
 
 test: lint  ## lint, the package's tests, the export check, and every notebook
