@@ -82,7 +82,7 @@ site: .venv/ready  ## the course as a site of plain files, in build/site/; nothi
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[site]'
 	$(BIN)/python tools/website.py
 
-test-site: .venv/test-ready  ## that site from a disk, without a network, in Chromium; pictures of every page in build/site-pictures/
+test-site: .venv/test-ready  ## that site from a disk, without a network, in Chromium, a quarter of an hour on two busy cores; pictures of every page in build/site-pictures/
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check $(PLAYWRIGHT) --editable '.[site]'
 	$(BIN)/python -m pytest tests/launch/test_site.py -q
 
