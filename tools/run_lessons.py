@@ -27,7 +27,7 @@ from nbconvert import HTMLExporter
 
 from cartpole_lessons._support.files import atomic_write
 from cartpole_lessons.display import RESULT_MIME
-from notebooks import read_notebook
+from notebooks import read_notebook, text_of
 
 ROOT = Path(__file__).resolve().parent.parent
 NOTEBOOKS = ROOT / "notebooks"
@@ -182,7 +182,7 @@ def _page(exporter: HTMLExporter, notebook: nbformat.NotebookNode, name: str) ->
     """The notebook as a page in our style, its pictures with the texts that their outputs have."""
     html, _ = exporter.from_notebook_node(notebook, resources={"metadata": {"name": name}})
     outputs = [output for cell in notebook.cells for output in cell.get("outputs", []) if "image/png" in output.get("data", {})]
-    texts = iter([output.metadata.get("image/png", {}).get("alt", "") for output in outputs if "text/html" not in output.data])
+    texts = iter([text_of(output) for output in outputs if "text/html" not in output.data])
     html = re.sub(NO_TEXT, lambda _: f'alt="{escape(next(texts))}"', html)
     dark, *_ = exporter.environment.loader.get_source(exporter.environment, "static/theme-dark.css")
     return html.replace("</head>", f"{OUR_STYLE.replace('DARK', dark)}</head>", 1)

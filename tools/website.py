@@ -24,6 +24,7 @@ from cartpole_lessons.display import RESULT_MIME
 from cartpole_lessons.probes import PROBES
 from cartpole_lessons.study import RESULTS, read_figures
 from cartpole_lessons.widgets import PlayCartPole
+from notebooks import text_of
 
 SITE = ROOT / "site"  # settings, first page, style
 SOURCE, BUILD = ROOT / "build" / "site-source", ROOT / "build" / "site"
@@ -124,8 +125,8 @@ def lesson(path: Path) -> str:
         cell.source = re.sub(r"^#\| .*\n", "", cell.source, flags=re.MULTILINE)  # what `make export` reads
         for output in cell.get("outputs", []):
             output.get("data", {}).pop(RESULT_MIME, None)  # for programs; what a reader sees of a result stands beside it
-            if text := output.get("metadata", {}).get("image/png", {}).get("alt"):
-                cell.metadata["mystnb"] = {"image": {"alt": text}}  # where MyST-NB looks for it
+            if "image/png" in output.get("data", {}):
+                cell.metadata["mystnb"] = {"image": {"alt": text_of(output)}}  # where MyST-NB looks for it
         if cell.cell_type == "markdown":
             cell.source = relinked(cell.source, path.relative_to(ROOT).as_posix())
         elif hints := hints_for(cell.source, number):
