@@ -14,8 +14,8 @@ run: .venv/ready  ## execute every lesson at its real settings; pages and films 
 	$(BIN)/python tools/run_lessons.py
 
 lab: .venv/ready  ## open the lessons in JupyterLab
-	$(BIN)/jupyter trust notebooks/*.ipynb >/dev/null  # their films play before a cell has run
-	$(BIN)/jupyter lab notebooks/index.ipynb
+	$(BIN)/jupyter trust notebooks/*.ipynb  # their films play before a cell has run
+	$(BIN)/jupyter lab --LabApp.default_url=/lab/tree/notebooks/index.ipynb  # from up here, where its picture is
 
 test: lint  ## lint, the package's tests, the export check, and every notebook
 	$(BIN)/python -m pytest tests -q -n 2 --dist worksteal --durations=10 --durations-min=0.5
@@ -82,7 +82,7 @@ site: .venv/ready  ## the course as a site of plain files, in build/site/; nothi
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[site]'
 	$(BIN)/python tools/website.py
 
-test-site: .venv/test-ready  ## that site from a disk, without a network, in Chromium; pictures of every page in build/site-pictures/
+test-site: .venv/test-ready  ## that site from a disk, without a network, in Chromium, a quarter of an hour on two busy cores; pictures of every page in build/site-pictures/
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check $(PLAYWRIGHT) --editable '.[site]'
 	$(BIN)/python -m pytest tests/launch/test_site.py -q
 
@@ -95,7 +95,7 @@ lock: requirements.txt requirements-test.txt  ## constraints.txt anew, from an e
 	$(BIN)/python -c "open('.venv/ready', 'w').close()"
 
 .venv/test-ready: .venv/ready requirements-test.txt
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements-test.txt
+	$(BIN)/python -m pip install --disable-pip-version-check -r requirements-test.txt
 	$(BIN)/python -c "open('.venv/test-ready', 'w').close()"
 
 clean:  ## remove what the commands above made

@@ -202,7 +202,7 @@ def train(
     save: Annotated[Path | None, typer.Option(metavar="FILE", help="Where the checkpoint goes. Default: LESSON-seedN.npz, here.")] = None,
     video: FilmFile = None,
 ) -> None:
-    """Train a lesson's algorithm until it is solved; Ctrl-C stops it and keeps the best policy so far."""
+    """Train a lesson's algorithm until an evaluation is perfect and confirmed, or its steps are used up; Ctrl-C stops it and keeps the best policy so far."""
     learner = load_lesson(lesson).train
     keywords = parse_settings(learner, set_)
     save = save or _free(Path(f"{lesson}-seed{seed}.npz"))
@@ -304,7 +304,7 @@ def study(
     scheduler: Annotated[str | None, typer.Option(metavar="ADDRESS", help="Run on the cluster of this Dask scheduler.")] = None,
     retry_failed: Annotated[bool, typer.Option("--retry-failed", help="Run those again that raised an error.")] = False,
 ) -> None:
-    """Train many lessons on many seeds; stopped or killed, the same command goes on where it was."""
+    """Train many lessons on many seeds; stopped or killed, the same command picks up where it stopped."""
     chosen = parse_seeds(seeds)
     names = list(lesson or lessons())
     grid = parse_grid(load_lesson(names[0]).train, set_)
@@ -354,7 +354,7 @@ def grade(
     memory: Annotated[float, typer.Option(metavar="GB", help="A notebook is stopped when it takes more.")] = 2.0,
     workers: Annotated[int | None, typer.Option(help="Notebooks at a time. Default: one per core.")] = None,
 ) -> None:
-    """Grade a folder of notebooks: points for every exercise, and why. Stopped or killed, the same command goes on where it was."""
+    """Grade a folder of notebooks: points for every exercise, and why. Stopped or killed, the same command picks up where it stopped."""
     if not folder.is_dir():
         raise InvalidInput(f"There is no folder {folder}: pass the one that your students' notebooks are in.")
     _check_writable(csv=csv)

@@ -23,7 +23,8 @@ from cartpole_lessons.training import SECONDS_BETWEEN_SAVES
 from notebooks import read_notebook
 
 ROOT = Path(__file__).resolve().parent.parent
-REPOSITORY = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]["urls"]["Repository"]
+URLS = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]["urls"]
+REPOSITORY = URLS["Repository"]
 SLUG = REPOSITORY.removeprefix("https://github.com/")
 PICTURE = "docs/learning_curves.png"
 INDEX = ROOT / "notebooks" / "index.ipynb"
@@ -181,7 +182,7 @@ Follow the order, or jump: the last column says what a lesson builds on.
 
 {table(["lesson", "what happens", "minutes", "builds on"], rows)}
 
-Minutes are an estimate: 150 words and 15 lines of code in each, and the seconds that the cells take. Lessons 00, 02 and 04 are there [in Nigerian Pidgin](pcm/README.md), too."""
+Minutes are an estimate: one for every 150 words, one for every 15 lines of code, and the time that the cells take to run. Lessons 00, 02 and 04 are also available [in Nigerian Pidgin](pcm/README.md)."""
     cell = nbformat.v4.new_markdown_cell(source, id="path")
     notebook = nbformat.v4.new_notebook(cells=[cell], metadata=kept_notebook(lesson_paths()[0]).metadata)
     notebook.metadata = {name: value for name, value in notebook.metadata.items() if name in ("kernelspec", "language_info")}
@@ -280,7 +281,7 @@ def memory_sentence() -> str:
     peaks = measured["peak_megabytes"].values()
     return (
         f"At its peak a lesson takes {min(peaks)} to {max(peaks)} MB of memory "
-        f"(measured for each of {len(peaks)} lessons by `make test-binder`)."
+        f"(measured for {len(peaks)} of the {len(lesson_paths())} lessons by `make test-binder`)."
     )
 
 
@@ -379,10 +380,11 @@ def readme() -> str:
     ci = f"[![Tests]({REPOSITORY}/actions/workflows/ci.yml/badge.svg)]({REPOSITORY}/actions/workflows/ci.yml)"
     first = lesson_paths()[0].relative_to(ROOT).as_posix()
     content = {
-        "badges": f"{ci} {launch_badges(first)}",
+        "badges": f"{ci} {launch_badges(first)} **[Look and play first]({URLS['Site']})**, with nothing to install.",
         "commands": f"""```
 git clone {REPOSITORY} && cd {SLUG.split("/")[1]}
-make run     # sets up .venv, executes every lesson, leaves pages and films in build/lessons/, prints a table
+make lab     # opens the lessons in JupyterLab; its first call sets up .venv
+make run     # executes every lesson, leaves pages and films in build/lessons/, prints a table
 make test    # lint, the package's tests, the export check, and every notebook as a test
 ```""",
         "lessons": lesson_table(),

@@ -1,4 +1,4 @@
-"""Read a lesson's notebook, or say in one sentence why that cannot be."""
+"""Read a lesson's notebook, or say in one sentence why that cannot be; and what is said of its pictures."""
 
 import json
 import warnings
@@ -23,3 +23,8 @@ def read_notebook(path: Path) -> nbformat.NotebookNode:
     except Exception as error:
         raise SystemExit(f"{path.name} is not a whole notebook ({in_short(error)}): restore it, for example with `git checkout`.") from None
     return notebook
+
+
+def text_of(output: nbformat.NotebookNode) -> str:
+    """What is said of an output's picture to those who cannot see it."""
+    return output.metadata.get("image/png", {}).get("alt", "A picture that this cell makes")

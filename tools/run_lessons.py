@@ -14,7 +14,9 @@ import shutil
 import signal
 import sys
 import time
-from concurrent.futures import ThreadPoolExecutor, as_completed
+from collections.abc import Iterator
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from html import escape
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -25,7 +27,7 @@ from nbconvert import HTMLExporter
 
 from cartpole_lessons._support.files import atomic_write
 from cartpole_lessons.display import RESULT_MIME
-from notebooks import read_notebook
+from notebooks import read_notebook, text_of
 
 ROOT = Path(__file__).resolve().parent.parent
 NOTEBOOKS = ROOT / "notebooks"
@@ -45,13 +47,19 @@ LANGUAGE = {
 }
 MATHJAX = "mathjax"  # folder beside the pages
 #: What nbconvert's pages lack: on a narrow screen they would break the rows of a table and cut off a long formula, and `what_changed` has no colours in them.
+#: DARK stands for its own dark theme.
 OUR_STYLE = """<style>
 .jp-RenderedMarkdown pre { font-family: var(--jp-code-font-family); }
 .highlight .gd { color: #a61b1b; } .highlight .gi { color: #17692f; }
 .jp-OutputArea pre { white-space: pre !important; overflow-x: auto !important; }
 .MathJax_Display { overflow-x: auto; overflow-y: hidden; }
 @media (max-width: 600px) { .jp-OutputArea pre, .highlight pre { font-size: 11px !important; } }
+@media (prefers-color-scheme: dark) { DARK
+:root { color-scheme: dark; } .jp-RenderedImage img { background: white; }
+.highlight .gd { color: #ff9f94; } .highlight .gi { color: #90dba0; } }
 </style>"""
+#: What nbconvert says of every picture, although its output has a text.
+NO_TEXT = 'alt="No description has been provided for this image"'
 # The fonts that the package brings; MathJax looks for others first.
 MATHJAX_FONTS = """MathJax.Hub.Config({"HTML-CSS": {availableFonts: [], webFont: "STIX-Web"}});
 MathJax.Ajax.loadComplete("[MathJax]/config/local/fonts.js");
@@ -100,13 +108,27 @@ def execute(lesson: Path, clients: list[NotebookClient]) -> tuple[nbformat.Noteb
     except DeadKernelError:
         error = "its kernel died"
     seconds = time.perf_counter() - started
+    clients.remove(client)
     shutil.rmtree(folder, ignore_errors=True)
     return notebook, seconds, error
 
 
+def as_they_end(running: dict[Future, Path], clients: list[NotebookClient]) -> Iterator[Future]:
+    """Lessons as they are done; until then a terminal has a line that says, every second, how far they are."""
+    waiting, started = set(running), time.perf_counter()
+    while waiting:
+        done, waiting = wait(waiting, timeout=1, return_when=FIRST_COMPLETED)
+        if sys.stdout.isatty():
+            far = [f"lesson {Path(each.resources['metadata']['path']).name[:2]}, cell {each.code_cells_executed + 1}" for each in clients]
+            width = shutil.get_terminal_size().columns - 1
+            line = "" if done else f"  {time.perf_counter() - started:.0f} s: {'; '.join(far)}"[:width]
+            print(f"\r{line:<{width}}\r", end="", flush=True)
+        yield from done
+
+
 def kill_kernels(clients: list[NotebookClient]) -> None:
     """End every kernel at once: after Ctrl-C nobody wants to wait for their cells."""
-    for client in clients:
+    for client in list(clients):
         pid = getattr(getattr(client.km, "provisioner", None), "pid", None)
         if pid is not None:
             with contextlib.suppress(OSError):
@@ -145,9 +167,8 @@ def save_outputs(notebook: nbformat.NotebookNode, lesson: Path) -> Path:
     _write(BUILD / f"{name}.ipynb", nbformat.writes(notebook).encode())
     # A page otherwise asks the network for MathJax, and for RequireJS, which nothing in it uses.
     exporter = HTMLExporter(mathjax_url=f"{up}{MATHJAX}/MathJax.js?config=TeX-AMS-MML_HTMLorMML-full,Safe,local/fonts", require_js_url="")
-    html, _ = exporter.from_notebook_node(notebook, resources={"metadata": {"name": lesson.stem}})
+    html = _page(exporter, notebook, lesson.stem)
     html = re.sub(r'href="((?:\.\./)?\d\d_\w+)\.ipynb"', r'href="\1.html"', html)
-    html = html.replace("</head>", f"{OUR_STYLE}</head>", 1)
     page = BUILD / f"{name}.html"
     _write(page, html.replace('<html lang="en"', f'<html lang="{language}"', 1).encode())
     films = re.findall(r'aria-label="([^"]*)"><source src="data:video/mp4;base64,([^"]*)"', "".join(_html_outputs(notebook)))
@@ -155,6 +176,16 @@ def save_outputs(notebook: nbformat.NotebookNode, lesson: Path) -> Path:
         words = re.sub(r"[^a-z0-9]+", "-", label.lower()).strip("-")[:40]
         _write(BUILD / f"{name}-film{number}-{words}.mp4", base64.b64decode(data))
     return page
+
+
+def _page(exporter: HTMLExporter, notebook: nbformat.NotebookNode, name: str) -> str:
+    """The notebook as a page in our style, its pictures with the texts that their outputs have."""
+    html, _ = exporter.from_notebook_node(notebook, resources={"metadata": {"name": name}})
+    outputs = [output for cell in notebook.cells for output in cell.get("outputs", []) if "image/png" in output.get("data", {})]
+    texts = iter([text_of(output) for output in outputs if "text/html" not in output.data])
+    html = re.sub(NO_TEXT, lambda _: f'alt="{escape(next(texts))}"', html)
+    dark, *_ = exporter.environment.loader.get_source(exporter.environment, "static/theme-dark.css")
+    return html.replace("</head>", f"{OUR_STYLE.replace('DARK', dark)}</head>", 1)
 
 
 def save_index() -> Path:
@@ -170,11 +201,10 @@ def save_index() -> Path:
         lambda link: f"[{link[1]}]({link[2]}.html)" if (BUILD / f"{link[2]}.html").exists() else link[1],
         source,
     )
-    page, _ = HTMLExporter(mathjax_url="", require_js_url="").from_notebook_node(
-        nbformat.v4.new_notebook(cells=[nbformat.v4.new_markdown_cell(source)]), resources={"metadata": {"name": "CartPole lessons"}}
-    )
+    path = nbformat.v4.new_notebook(cells=[nbformat.v4.new_markdown_cell(source)])
+    page = _page(HTMLExporter(mathjax_url="", require_js_url=""), path, "CartPole lessons")
     shutil.copy(ROOT / "docs" / "agent.gif", BUILD)
-    _write(BUILD / "index.html", page.replace("</head>", f"{OUR_STYLE}</head>", 1).encode())
+    _write(BUILD / "index.html", page.encode())
     return BUILD / "index.html"
 
 
@@ -241,7 +271,7 @@ def main() -> int:
         # The first film of an agent that has learned comes from 02.
         first = sorted(lessons, key=lambda lesson: not name_of(lesson).startswith("02"))
         running = {pool.submit(execute, lesson, clients): lesson for lesson in first}
-        for done in as_completed(running):
+        for done in as_they_end(running, clients):
             lesson = running[done]
             try:
                 notebook, seconds, error = done.result()

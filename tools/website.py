@@ -24,6 +24,7 @@ from cartpole_lessons.display import RESULT_MIME
 from cartpole_lessons.probes import PROBES
 from cartpole_lessons.study import RESULTS, read_figures
 from cartpole_lessons.widgets import PlayCartPole
+from notebooks import text_of
 
 SITE = ROOT / "site"  # settings, first page, style
 SOURCE, BUILD = ROOT / "build" / "site-source", ROOT / "build" / "site"
@@ -63,9 +64,7 @@ def pages() -> dict[str, str]:
     found |= {f"{name}.md": relinked(readme[section], name) for name, section in FROM_README.items()}
     found |= {
         "index.md": first_page(),
-        "start.md": relinked(
-            "\n\n".join(["# Install and run", *(f"#{readme[each]}" for each in ("Two commands", "Where it runs"))]), "start"
-        ),
+        "start.md": relinked("\n\n".join(["# Install and run", *(f"#{readme[each]}" for each in ("Start", "Where it runs"))]), "start"),
         "results/curves.md": curves_page(),
         "results/bugs.md": bugs_page(),
         "reference/python.md": reference.python_page(),
@@ -126,6 +125,8 @@ def lesson(path: Path) -> str:
         cell.source = re.sub(r"^#\| .*\n", "", cell.source, flags=re.MULTILINE)  # what `make export` reads
         for output in cell.get("outputs", []):
             output.get("data", {}).pop(RESULT_MIME, None)  # for programs; what a reader sees of a result stands beside it
+            if "image/png" in output.get("data", {}):
+                cell.metadata["mystnb"] = {"image": {"alt": text_of(output)}}  # where MyST-NB looks for it
         if cell.cell_type == "markdown":
             cell.source = relinked(cell.source, path.relative_to(ROOT).as_posix())
         elif hints := hints_for(cell.source, number):

@@ -30,7 +30,7 @@ def need_program(package: str, *names: str) -> str:
     """The path of the first of these programs that there is; the test fails, with the command that installs one, where there is none."""
     paths = [path for path in map(shutil.which, names) if path]
     if not paths:
-        pytest.fail(f"{names[0]} is not installed: run `apt-get install -y {package}`.", pytrace=False)
+        pytest.fail(f"{package} is not installed: run `apt-get install -y {package}`.", pytrace=False)
     return paths[0]
 
 

@@ -494,6 +494,7 @@ def test_a_page_of_make_run_plays_its_films_and_draws_its_formulas(page, pages, 
     # Every picture of the page's own has loaded, and nothing is wider than the page. (The badges come from the network.)
     broken = "[...document.images].filter(picture => picture.src.startsWith('data:') && !picture.naturalWidth).length"
     assert page.evaluate(broken) == 0
+    assert page.get_by_alt_text("No description").count() == 0
     assert page.evaluate("document.documentElement.scrollWidth <= window.innerWidth + 1")
     page.screenshot(path=PICTURES / f"page-{lesson}.png", full_page=True)
 
