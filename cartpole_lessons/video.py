@@ -64,7 +64,9 @@ class Video:
         wide = f"width:{self.size[0] * 2 // 3}px;max-width:100%"
         return (
             f'<figure style="display:inline-block;margin:0 1em 0 0;{wide}"><video controls loop muted playsinline style="width:100%" {PLAYS_WHEN_SEEN} '
-            f'poster="{poster}" aria-label="{label}"><source src="{source}" type="video/mp4"></video><figcaption>{label}</figcaption></figure>'
+            f'poster="{poster}" aria-label="{label}"><source src="{source}" type="video/mp4">'
+            # What a place shows that takes films out of a page, as GitHub does, but leaves pictures in.
+            f'<img src="{poster}" alt="" style="width:100%"></video><figcaption>{label}</figcaption></figure>'
         )
 
     def _repr_mimebundle_(self, include: object = None, exclude: object = None) -> dict[str, str]:

@@ -3,6 +3,7 @@
 import base64
 import io
 import os
+import re
 import subprocess
 import sys
 import textwrap
@@ -204,6 +205,8 @@ def test_the_film_is_embedded_with_poster_controls_and_a_label(film):
     (source,) = Elements(film.to_html()).of("source")
     assert source["type"] == "video/mp4"
     assert content_of(source["src"], "video/mp4") == film.mp4
+    taken_out = re.sub(r"<(video|source)[^>]*>|</video>", "", film.to_html())  # as GitHub does
+    assert [content_of(picture["src"], "image/png") for picture in Elements(taken_out).of("img")] == [film.poster]
 
 
 def test_places_that_strip_films_show_the_poster_and_others_the_text(film):
@@ -218,7 +221,7 @@ def test_places_that_strip_films_show_the_poster_and_others_the_text(film):
 @pytest.mark.parametrize("label", ["<script>alert(1)</script>", '" onplay="alert(1)', "a & b's <b>", "</figcaption><img src=x>"])
 def test_a_label_is_shown_and_never_run(label):
     elements = Elements(encode(NOISE[:2], fps=10, label=label).to_html())
-    assert [tag for tag, _ in elements.tags] == ["figure", "video", "source", "figcaption"]
+    assert [tag for tag, _ in elements.tags] == ["figure", "video", "source", "img", "figcaption"]
     assert elements.of("video")[0]["aria-label"] == label
     assert "onplay" not in elements.of("video")[0]
     assert elements.text == label
