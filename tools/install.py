@@ -30,8 +30,14 @@ def uv(*arguments: str, **how: Any) -> bool:
 
 
 def pip(*arguments: str) -> int:
-    """pip's exit status; it shows what it fetches."""
-    return subprocess.run([sys.executable, "-m", "pip", "install", "--disable-pip-version-check", *arguments], cwd=ROOT).returncode
+    """pip's exit status. It shows what it fetches, but unpacks without a word, for up to a minute: so this says how far it is."""
+    before = shutil.disk_usage(ROOT).used
+    with subprocess.Popen([sys.executable, "-m", "pip", "install", "--disable-pip-version-check", *arguments], cwd=ROOT) as process:
+        while True:
+            try:
+                return process.wait(timeout=4)
+            except subprocess.TimeoutExpired:
+                print(f"  {max(0, shutil.disk_usage(ROOT).used - before) / 1e9:.1f} GB written", flush=True)
 
 
 def size_of(folder: Path) -> float:
@@ -56,4 +62,7 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    try:
+        sys.exit(main())
+    except KeyboardInterrupt:
+        sys.exit("\nStopped. The next `make` sets up the rest.")
