@@ -3,6 +3,7 @@
 import hashlib
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -99,7 +100,7 @@ def committed(folder: Path) -> Path:
 def committed_lessons() -> list[str]:
     """Names of the lessons that are committed, in order."""
     listed = subprocess.run(["git", "ls-tree", "--name-only", "HEAD", "notebooks/"], cwd=ROOT, capture_output=True, text=True)
-    return [Path(name).name for name in listed.stdout.splitlines() if name.endswith(".ipynb")]
+    return [Path(name).name for name in listed.stdout.splitlines() if re.match(r"notebooks/\d.*\.ipynb$", name)]
 
 
 @dataclass(frozen=True)
