@@ -187,3 +187,23 @@ def test_the_comparisons_table_holds_both_sides_and_the_ratios(monkeypatch, tmp_
         "| SB3 PPO, the course's settings | 3 of 3 | 1,000 (1.0 x) | 2.00 (1.0 x) | 1.00 (1.0 x) |",
     ]
     assert read_results(tmp_path) == {}
+
+
+def test_the_table_of_peers_says_from_where_on_another_library_needs_less(monkeypatch, tmp_path):
+    monkeypatch.setattr("cartpole_lessons.study.results.RESULTS", tmp_path)
+
+    def measured(begun, each, **more):
+        runs = [{"seed": seed, "stopped": 1, "env_steps": 5_000, "cpu_seconds": seconds} for seed, seconds in enumerate(each)]
+        return {"version": "1.0", "importing": begun, "compiling": 0.5, "runs": runs} | more
+
+    together = {"together": {"stopped": 99, "env_steps": 1, "cpu_seconds": 20.0, "seeds": 100, "compiling": 3.0}}
+    peers = {"course": measured(2.0, (0.5, 1.0, 1.5), **together), "rejax": measured(9.5, (0.1, 0.25, 0.3))}
+    (tmp_path / "peers.json").write_text(json.dumps({"peers": peers}))
+    *rows, _, said = badges.peers_table().splitlines()[2:]
+    assert rows == [
+        "| **05 PPO** | 3 of 3 | 5,000 | 2.0 | 0.5 | 1.00 | 20 + 3 (99 of 100) |",
+        "| rejax (JAX, compiled whole) 1.0 | 3 of 3 | 5,000 | 9.5 | 0.5 | 0.25 | - |",
+    ]
+    assert said.endswith(
+        "the course takes 3.5 CPU seconds (rejax 10.2). One after the other, rejax needs less from 10 trainings in a process on."
+    )

@@ -275,6 +275,39 @@ def comparison_table() -> str:
     return table(["learner", "solved", "steps", "CPU seconds", "without evaluations"], rows)
 
 
+def peers_table() -> str:
+    """PPO in several libraries, and from how many trainings in a process on the quickest of the others needs less than the course."""
+    peers = read_figures("peers")["peers"]
+    names = {"course": "**05 PPO**", "stable_baselines3": "Stable-Baselines3", "sbx": "sbx (JAX)", "rejax": "rejax (JAX, compiled whole)"}
+    rows, begun, each = [], {}, {}
+    for peer, measured in peers.items():
+        begun[peer] = measured["importing"] + measured["compiling"]
+        each[peer] = statistics.median(run["cpu_seconds"] for run in measured["runs"])
+        together = measured.get("together")
+        rows.append(
+            [
+                names[peer] + ("" if peer == "course" else f" {measured['version']}"),
+                f"{sum(run['stopped'] for run in measured['runs'])} of {len(measured['runs'])}",
+                f"{statistics.median(run['env_steps'] for run in measured['runs']):,.0f}",
+                f"{measured['importing']:.1f}",
+                f"{measured['compiling']:.1f}",
+                f"{each[peer]:.2f}",
+                f"{together['cpu_seconds']:.0f} + {together['compiling']:.0f} ({together['stopped']} of {together['seeds']})"
+                if together
+                else "-",
+            ]
+        )
+    headings = ["PPO", "stopped", "steps", "importing", "compiling", "a training", "a hundred in one call, and compiling it"]
+    quickest = min(each.keys() - {"course"}, key=each.get)
+    said = f"From its first line to the end of one training the course takes {begun['course'] + each['course']:.1f} CPU seconds"
+    rivals = ", ".join(f"{names[peer].split(' (')[0]} {begun[peer] + each[peer]:.1f}" for peer in peers if peer != "course")
+    said += f" ({rivals})."
+    if each[quickest] < each["course"]:
+        from_here = math.ceil((begun[quickest] - begun["course"]) / (each["course"] - each[quickest]))
+        said += f" One after the other, {names[quickest].split(' (')[0]} needs less from {max(1, from_here)} trainings in a process on."
+    return f"{table(headings, rows)}\n\n{said}"
+
+
 def memory_sentence() -> str:
     """The range of the lessons' peaks of memory, as `make test-binder` measured them."""
     measured = read_figures("memory")
@@ -410,6 +443,7 @@ make test    # lint, the package's tests, the export check, and every notebook a
         + figures_table({"stable": "stays", "solved": "solved", "perfect": "perfect"}, trained_on=True),
         "curves": learning_curves(),
         "comparison": comparison_table(),
+        "peers": peers_table(),
         "memory": memory_sentence(),
         "reliability": reliability_table(),
     }
