@@ -182,10 +182,10 @@ def scaled(env: gymnasium.Env) -> gymnasium.Env:
     return gymnasium.wrappers.TransformObservation(env, lambda observation: observation * ANGLE_SCALE, env.observation_space)
 
 
-def train_theirs(name: str, seed: int, side: str) -> Result:
+def train_theirs(name: str, seed: int, side: str, max_steps: int = MAX_STEPS) -> Result:
     """Train Stable-Baselines3's algorithm until the course's rule stops it: with the Zoo's settings ("theirs"), or the course's ("same")."""
     algorithm, num_envs, settings = (ZOO if side == "theirs" else SAME)[name]
-    with Run(f"SB3 {algorithm}", seed=seed, max_steps=MAX_STEPS) as run:
+    with Run(f"SB3 {algorithm}", seed=seed, max_steps=max_steps) as run:
         envs = make_vec_env("CartPole-v1", n_envs=num_envs, seed=seed, wrapper_class=scaled if side == "same" else None)
         model = getattr(stable_baselines3, algorithm)("MlpPolicy", envs, seed=seed, device="cpu", **settings)
         if (algorithm, side) == ("DQN", "same"):
@@ -193,7 +193,7 @@ def train_theirs(name: str, seed: int, side: str) -> Result:
                 network.q_net.append(FromTheTop())
         policy = TheirPolicy(model.policy, ANGLE_SCALE if side == "same" else np.ones(4, dtype=np.float32))
         run.goes_on(policy)
-        model.learn(ZOO_STEPS[algorithm] if side == "theirs" else MAX_STEPS, callback=StopLikeTheCourse(run, policy))
+        model.learn(ZOO_STEPS[algorithm] if side == "theirs" else max_steps, callback=StopLikeTheCourse(run, policy))
     return run.result
 
 
