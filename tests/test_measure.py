@@ -77,6 +77,20 @@ def test_the_published_comparison_is_that_of_the_courses_code():
     assert {len(pair["runs"]) for pair in pairs} == {20}
 
 
+def test_the_published_peers_are_those_of_the_benchmark_on_all_its_seeds():
+    spec = importlib.util.spec_from_file_location("peers", ROOT / "benchmarks" / "peers.py")
+    benchmark = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(benchmark)
+    published = read_figures("peers")
+    assert published["machine"]["installed"] == benchmark.PINNED, "run `benchmarks/peers.py`"
+    assert list(published["peers"]) == list(benchmark.PEERS)
+    for peer, measured in published["peers"].items():
+        assert [run["seed"] for run in measured["runs"]] == list(benchmark.SEEDS), peer
+        assert ("together" in measured) == (peer in benchmark.STACKED), peer
+        for run in (*measured["runs"], *([measured["together"]] if "together" in measured else [])):
+            assert 0 < run["training_seconds"] < run["cpu_seconds"], peer
+
+
 def test_fewer_seeds_are_shown_but_not_published(measure, capsys):
     assert measure("hand_made", "--seeds", "2") == 0
     shown = capsys.readouterr().out
@@ -193,17 +207,25 @@ def test_the_table_of_peers_says_from_where_on_another_library_needs_less(monkey
     monkeypatch.setattr("cartpole_lessons.study.results.RESULTS", tmp_path)
 
     def measured(begun, each, **more):
-        runs = [{"seed": seed, "stopped": 1, "env_steps": 5_000, "cpu_seconds": seconds} for seed, seconds in enumerate(each)]
+        runs = [
+            {"seed": seed, "stopped": 1, "env_steps": 5_000, "cpu_seconds": seconds, "training_seconds": seconds / 2}
+            for seed, seconds in enumerate(each)
+        ]
         return {"version": "1.0", "importing": begun, "compiling": 0.5, "runs": runs} | more
 
-    together = {"together": {"stopped": 99, "env_steps": 1, "cpu_seconds": 20.0, "seeds": 100, "compiling": 3.0}}
-    peers = {"course": measured(2.0, (0.5, 1.0, 1.5), **together), "rejax": measured(9.5, (0.1, 0.25, 0.3))}
+    together = {"stopped": 99, "env_steps": 1, "cpu_seconds": 20.0, "training_seconds": 8.0, "seeds": 100}
+    peers = {
+        "course": measured(2.0, (0.5, 1.0, 1.5), together=together | {"compiling": 0.1}),
+        "rejax": measured(9.5, (0.1, 0.25, 0.4), together=together | {"compiling": 3.0}),
+    }
     (tmp_path / "peers.json").write_text(json.dumps({"peers": peers}))
     *rows, _, said = badges.peers_table().splitlines()[2:]
     assert rows == [
-        "| **05 PPO** | 3 of 3 | 5,000 | 2.0 | 0.5 | 1.00 | 20 + 3 (99 of 100) |",
-        "| rejax (JAX, compiled whole) 1.0 | 3 of 3 | 5,000 | 9.5 | 0.5 | 0.25 | - |",
+        "| **05 PPO** | 3 of 3 | 5,000 | 2.0 | 0.5 | 1.00 | 0.50 |",
+        "| rejax (JAX, compiled whole) 1.0 | 3 of 3 | 5,000 | 9.5 | 0.5 | 0.25 | 0.12 |",
     ]
-    assert said.endswith(
-        "the course takes 3.5 CPU seconds (rejax 10.2). One after the other, rejax needs less from 10 trainings in a process on."
+    assert said.partition("the course takes ")[2] == (
+        "3.5 CPU seconds (rejax 10.2). One after the other, rejax needs less from 11 trainings in a process on. A hundred seeds side by side take "
+        "the course 20 (8 without evaluations, 99 of 100 stopped; one after the other they would take 100), "
+        "rejax 20 and 3 for compiling them (8 without evaluations, 99 of 100 stopped; one after the other they would take 25)."
     )

@@ -276,35 +276,42 @@ def comparison_table() -> str:
 
 
 def peers_table() -> str:
-    """PPO in several libraries, and from how many trainings in a process on the quickest of the others needs less than the course."""
+    """PPO in several libraries; from how many trainings in a process on the quickest of the others needs less than the course; a hundred."""
     peers = read_figures("peers")["peers"]
     names = {"course": "**05 PPO**", "stable_baselines3": "Stable-Baselines3", "sbx": "sbx (JAX)", "rejax": "rejax (JAX, compiled whole)"}
-    rows, begun, each = [], {}, {}
+    short = {peer: "the course" if peer == "course" else names[peer].split(" (")[0] for peer in peers}
+    rows, begun, each, hundred = [], {}, {}, []
     for peer, measured in peers.items():
-        begun[peer] = measured["importing"] + measured["compiling"]
-        each[peer] = statistics.median(run["cpu_seconds"] for run in measured["runs"])
-        together = measured.get("together")
+        runs = measured["runs"]
+        middle = {figure: statistics.median(run[figure] for run in runs) for figure in ("env_steps", "cpu_seconds", "training_seconds")}
+        begun[peer], each[peer] = measured["importing"] + measured["compiling"], middle["cpu_seconds"]
         rows.append(
             [
                 names[peer] + ("" if peer == "course" else f" {measured['version']}"),
-                f"{sum(run['stopped'] for run in measured['runs'])} of {len(measured['runs'])}",
-                f"{statistics.median(run['env_steps'] for run in measured['runs']):,.0f}",
+                f"{sum(run['stopped'] for run in runs)} of {len(runs)}",
+                f"{middle['env_steps']:,.0f}",
                 f"{measured['importing']:.1f}",
                 f"{measured['compiling']:.1f}",
-                f"{each[peer]:.2f}",
-                f"{together['cpu_seconds']:.0f} + {together['compiling']:.0f} ({together['stopped']} of {together['seeds']})"
-                if together
-                else "-",
+                f"{middle['cpu_seconds']:.2f}",
+                f"{middle['training_seconds']:.2f}",
             ]
         )
-    headings = ["PPO", "stopped", "steps", "importing", "compiling", "a training", "a hundred in one call, and compiling it"]
+        if stack := measured.get("together"):
+            alone = stack["seeds"] * statistics.mean(run["cpu_seconds"] for run in runs)
+            compiling = f" and {stack['compiling']:.0f} for compiling them" if stack["compiling"] >= 1 else ""
+            hundred.append(
+                f"{short[peer]} {stack['cpu_seconds']:.0f}{compiling} ({stack['training_seconds']:.0f} without evaluations, "
+                f"{stack['stopped']} of {stack['seeds']} stopped; one after the other they would take {alone:.0f})"
+            )
+    headings = ["PPO", "stopped", "steps", "importing", "compiling", "a training", "without evaluations"]
+    rivals = ", ".join(f"{short[peer]} {begun[peer] + each[peer]:.1f}" for peer in peers if peer != "course")
+    said = f"Seeds {ranges(run['seed'] for run in peers['course']['runs'])}; medians. From its first line to the end of one training the course takes {begun['course'] + each['course']:.1f} CPU seconds ({rivals})."
     quickest = min(each.keys() - {"course"}, key=each.get)
-    said = f"From its first line to the end of one training the course takes {begun['course'] + each['course']:.1f} CPU seconds"
-    rivals = ", ".join(f"{names[peer].split(' (')[0]} {begun[peer] + each[peer]:.1f}" for peer in peers if peer != "course")
-    said += f" ({rivals})."
     if each[quickest] < each["course"]:
-        from_here = math.ceil((begun[quickest] - begun["course"]) / (each["course"] - each[quickest]))
-        said += f" One after the other, {names[quickest].split(' (')[0]} needs less from {max(1, from_here)} trainings in a process on."
+        from_here = math.floor((begun[quickest] - begun["course"]) / (each["course"] - each[quickest])) + 1
+        said += f" One after the other, {short[quickest]} needs less from {max(1, from_here)} trainings in a process on."
+    if hundred:
+        said += f" A hundred seeds side by side take {', '.join(hundred)}."
     return f"{table(headings, rows)}\n\n{said}"
 
 
