@@ -467,6 +467,7 @@ def test_a_film_plays_while_it_is_in_sight_and_waits_for_a_reader_who_wants_less
     page.goto((pages / "02_policy_gradient.html").as_uri())
     first, last = page.locator("video").first, page.locator("video").last
     for film in (first, last):
+        page.mouse.move(0, 0)  # or the next film may come to lie under it
         film.scroll_into_view_if_needed()
         page.wait_for_timeout(1000)
         assert film.evaluate("film => [film.paused, film.controls]") == [motion == "reduce"] * 2
