@@ -6,6 +6,7 @@ else
 BIN := .venv/bin
 endif
 
+NBVAL := $(BIN)/python -m pytest notebooks -q --nbval-lax --nbval-current-env --nbval-cell-timeout=300 -n 2 --dist loadfile
 PLAYWRIGHT := playwright==1.65.2 axe-playwright-python==0.1.8  # bring no browser: tests use the machine's Chromium
 
 .PHONY: run lab test test-faults test-launch test-colab test-binder test-browser test-offline test-doctor test-floors test-grade test-worlds coverage lint export translations outputs study bench badges lock site test-site clean
@@ -19,34 +20,19 @@ lab: .venv/ready  ## open the lessons in JupyterLab
 
 test: lint  ## lint, the package's tests, the export check, and every notebook
 	$(BIN)/python -m pytest tests -q -n 2 --dist worksteal --durations=10 --durations-min=0.5
-	$(BIN)/python -m pytest notebooks -q --nbval-lax --nbval-current-env --nbval-cell-timeout=300 -n 2 --dist loadfile
+	$(NBVAL)
 
 test-faults: .venv/test-ready  ## what breaks for real, as often as the README says; minutes; figures into cartpole_lessons/results/
 	FAULTS=full $(BIN)/python -m pytest tests/test_faults.py tests/test_tools.py tests/test_hyperparameters.py tests/test_crafted_files.py tests/test_video.py -q
 
 test-launch: test-colab test-binder test-browser test-offline test-doctor test-floors  ## every place where the course starts; minutes, and a package index
 
-test-colab: .venv/test-ready  ## every lesson, unchanged, in an environment like Colab's
-	$(BIN)/python -m pytest tests/launch/test_colab.py -q
-
-test-binder: .venv/test-ready  ## the image that Binder would build, and every lesson in 2 GB on one core
-	$(BIN)/python -m pytest tests/launch/test_binder.py -q
+test-colab test-binder test-offline test-doctor test-floors test-grade: test-%: .venv/test-ready  ## one of them; what each does, its file in tests/launch/ says
+	$(BIN)/python -m pytest tests/launch/test_$*.py -q
 
 test-browser: .venv/test-ready  ## lessons in JupyterLab, Notebook 7 and as pages, in Chromium; screenshots in build/browser/
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check $(PLAYWRIGHT)
 	$(BIN)/python -m pytest tests/launch/test_browser.py -q
-
-test-offline: .venv/test-ready  ## lessons on a machine without a network
-	$(BIN)/python -m pytest tests/launch/test_offline.py -q
-
-test-doctor: .venv/test-ready  ## an environment broken in many ways, and mended by the commands that the doctor gives
-	$(BIN)/python -m pytest tests/launch/test_doctor.py -q
-
-test-floors: .venv/test-ready  ## the course with the oldest versions that pyproject.toml allows
-	$(BIN)/python -m pytest tests/launch/test_floors.py -q
-
-test-grade: .venv/test-ready  ## the grader against 300 notebooks that mean harm, and with some forty whose marks are known; about 15 minutes
-	$(BIN)/python -m pytest tests/launch/test_grade.py -q
 
 test-worlds: .venv/ready  ## every lesson with another CPU's arithmetic, and with other seeds: does what it asserts hold there too?
 	$(BIN)/python tools/worlds.py
@@ -73,7 +59,7 @@ bench: .venv/test-ready  ## what has to be quick, against its bar: imports, envi
 	$(BIN)/python benchmarks/starting.py
 	$(BIN)/python benchmarks/environments.py
 	$(BIN)/python benchmarks/replay.py
-	$(BIN)/python benchmarks/lessons.py
+	timeout 240 $(NBVAL)
 
 badges: .venv/ready  ## pyproject's address and the results -> badges, install cells, tables, sentences
 	$(BIN)/python tools/badges.py

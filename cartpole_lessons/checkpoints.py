@@ -19,7 +19,7 @@ import numpy as np
 import torch
 
 from cartpole_lessons._support.checks import check_seed
-from cartpole_lessons._support.files import atomic_write
+from cartpole_lessons._support.files import atomic_write, cannot_write
 from cartpole_lessons._support.seeding import seeded
 from cartpole_lessons.errors import CheckpointError, InvalidInput, in_short
 from cartpole_lessons.hyperparameters import check_value
@@ -82,9 +82,7 @@ def save_checkpoint(
         with atomic_write(path) as file:
             np.savez(file, metadata=np.frombuffer(text.encode(), dtype=np.uint8), **arrays)
     except OSError as error:
-        raise CheckpointError(
-            f"The checkpoint cannot be written to {path.parent} ({error.strerror or error}): choose a folder with space that you may write to."
-        ) from None
+        raise cannot_write("The checkpoint", path.parent, error, CheckpointError) from None
     return path
 
 

@@ -21,11 +21,11 @@ import gymnasium as gym
 import numpy as np
 
 from cartpole_lessons._support.checks import check_count, check_seed
-from cartpole_lessons._support.files import write_file
+from cartpole_lessons._support.files import cannot_write, write_file
 from cartpole_lessons._support.seeding import seeded
 from cartpole_lessons.display import closing_beside_windows
 from cartpole_lessons.environment import make_env
-from cartpole_lessons.errors import InvalidInput, MissingDependency, RecordingError, in_short
+from cartpole_lessons.errors import InvalidInput, MissingDependency, RecordingError
 from cartpole_lessons.evaluation import HELD_OUT_SEED
 from cartpole_lessons.policy import Policy
 from cartpole_lessons.rollout import play_episode
@@ -253,20 +253,13 @@ def _encode_png(image: np.ndarray) -> bytes:
     return file.getvalue()
 
 
-def _cannot_write(folder: Path, error: OSError) -> RecordingError:
-    reason = error.strerror or in_short(error)
-    return RecordingError(
-        f"The film cannot be written to {folder} ({reason}): free some space there, or choose a folder that you may write to."
-    )
-
-
 @contextlib.contextmanager
 def _told_where_it_fails() -> Iterator[None]:
     """`RecordingError` for an `OSError` of the writing of a film; those of a policy or an environment are none of it."""
     try:
         yield
     except OSError as error:
-        raise _cannot_write(Path(tempfile.gettempdir()), error) from None
+        raise cannot_write("The film", tempfile.gettempdir(), error) from None
 
 
 def record_training(env: gym.Env, folder: str | os.PathLike, *, every: int = 50) -> gym.Env:
@@ -291,7 +284,7 @@ def record_training(env: gym.Env, folder: str | os.PathLike, *, every: int = 50)
         with tempfile.TemporaryFile(dir=folder):
             pass
     except OSError as error:
-        warnings.warn(f"{_cannot_write(folder, error)} Training goes on without films.", stacklevel=2)
+        warnings.warn(f"{cannot_write('The film', folder, error)} Training goes on without films.", stacklevel=2)
         return env
     # It would warn of what is in the folder already, which is our own, and fail at that where the folder has a percent sign in its name.
     level, gym.logger.min_level = gym.logger.min_level, gym.logger.ERROR

@@ -85,19 +85,6 @@ def test_within_a_held_block_it_is_left_to_the_outer_one_and_may_take_no_effect_
         assert outer.pressed
 
 
-@POSIX
-def test_a_block_that_does_not_ask_for_long_is_stopped_where_it_is():
-    def sleep():
-        with HeldInterrupts(patience=0.1):
-            press()
-            time.sleep(30)
-
-    began = time.perf_counter()
-    with global_state_untouched(), pytest.raises(KeyboardInterrupt):
-        sleep()
-    assert 0.1 <= time.perf_counter() - began < 10
-
-
 def test_other_threads_have_no_ctrl_c_to_hold():
     held = []
 

@@ -8,7 +8,7 @@ import zipfile
 import numpy as np
 import pytest
 import torch
-from conftest import LinearPolicy, full_disk, global_state_untouched, one_sentence
+from conftest import LinearPolicy, global_state_untouched, one_sentence
 from torch import nn
 
 from cartpole_lessons import checkpoints
@@ -116,17 +116,6 @@ def test_hyperparameters_that_cannot_be_stored_are_named(tmp_path, policy, value
         save_checkpoint(tmp_path / "p", policy, hyperparameters={"size": value}, **ABOUT)
     one_sentence(caught.value, f"size={value!r}", "pass")
     assert list(tmp_path.iterdir()) == []
-
-
-def test_a_folder_that_cannot_be_written_is_named_and_a_full_disk_leaves_the_old_checkpoint(unwritable, path, policy):
-    with pytest.raises(CheckpointError) as caught:
-        save_checkpoint(unwritable / "p", policy, hyperparameters={}, **ABOUT)
-    one_sentence(caught.value, str(unwritable), "choose a folder")
-    before = path.read_bytes()
-    with pytest.raises(CheckpointError) as caught, full_disk(500):
-        save_checkpoint(path, policy, hyperparameters={}, **ABOUT)
-    one_sentence(caught.value, str(path.parent), "space")
-    assert path.read_bytes() == before
 
 
 # Files that are not what they should be: tests/test_faults.py has a thousand more

@@ -18,7 +18,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import one_sentence, write_reliability_figures
+from conftest import FULL, one_sentence, write_reliability_figures
 
 from cartpole_lessons.algorithms import policy_gradient
 from cartpole_lessons.checkpoints import load_checkpoint, save_checkpoint
@@ -27,7 +27,6 @@ from cartpole_lessons.lessons import load_policy
 from cartpole_lessons.study import read_results, read_study, run_study, write_results
 from cartpole_lessons.study.report import write_report
 
-FULL = os.environ.get("FAULTS") == "full"
 TESTS = Path(__file__).parent
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="pipes and devices are POSIX")
 

@@ -28,6 +28,7 @@ import numpy as np
 import pytest
 import torch
 from conftest import (
+    FULL,
     Kernel,
     is_beginning_of,
     one_sentence,
@@ -50,7 +51,6 @@ from cartpole_lessons.training import Run
 from cartpole_lessons.video import encode
 
 ROOT = Path(__file__).resolve().parent.parent
-FULL = os.environ.get("FAULTS") == "full"
 POSIX = pytest.mark.skipif(sys.platform == "win32", reason="Windows has neither these signals nor these file systems")
 LINUX = pytest.mark.skipif(sys.platform != "linux", reason="done with what Linux has")
 ABOUT = {"lesson": "ppo", "env_id": "CartPole-v1", "seed": 0, "hyperparameters": {}}
@@ -350,6 +350,13 @@ def test_a_disk_with_any_space_left_holds_the_old_file_or_the_new_one(disk, figu
         (folder / "filling").unlink()
     assert told > whole
     figures["full_disk"] = {"writes": told + whole, "told": told, "whole": whole}
+
+
+def test_a_folder_that_cannot_be_written_is_named(unwritable):
+    for name, (save, error) in savers().items():
+        with pytest.raises(error) as caught:
+            save(unwritable / name)
+        one_sentence(caught.value, str(unwritable), "choose a folder")
 
 
 def test_a_disk_that_tells_only_at_the_end_that_it_is_full_is_told_too(tmp_path, monkeypatch):

@@ -143,8 +143,6 @@ def test_training_computes_the_rule_of_the_environment_and_takes_no_step_in_it()
 @pytest.mark.parametrize(
     ("keywords", "named"),
     [
-        ({"env_id": "Pendulum-v1"}, "Pendulum-v1"),
-        ({"env_id": "Acrobot-v1"}, "Acrobot-v1"),
         ({"state_cost": (0, 1, 1, 1)}, "(0.0, 1.0, 1.0, 1.0)"),
         ({"state_cost": (1, 1, 1)}, "(1, 1, 1)"),
         ({"state_cost": (1, -1, 1, 1)}, "(1, -1, 1, 1)"),

@@ -3,7 +3,7 @@
 import pytest
 from conftest import one_sentence
 
-from cartpole_lessons.errors import MissingDependency, RecordingError
+from cartpole_lessons.errors import MissingDependency
 from cartpole_lessons.history import History
 
 
@@ -37,12 +37,6 @@ def test_half_an_episode_is_forgotten(history):
     history.episode_ends.append(30)
     history.drop_half_an_episode()
     assert history.episode_ends == [8, 20]
-
-
-def test_a_folder_that_cannot_be_written_is_named(history, unwritable):
-    with pytest.raises(RecordingError) as caught:
-        history.to_csv(unwritable / "history.csv")
-    one_sentence(caught.value, str(unwritable))
 
 
 def test_without_pandas_the_message_holds_the_command(history, missing):

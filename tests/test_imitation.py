@@ -3,12 +3,10 @@
 import numpy as np
 import pytest
 import torch
-from conftest import one_sentence
 
 from cartpole_lessons.algorithms import imitation
 from cartpole_lessons.algorithms.policy_gradient import PolicyNetwork
-from cartpole_lessons.environment import CONTINUOUS_CARTPOLE, make_env
-from cartpole_lessons.errors import InvalidInput
+from cartpole_lessons.environment import make_env
 from cartpole_lessons.hyperparameters import kind_of
 
 GAINS = [0.0, 0.0, 1.0, 0.0]  # pushes to where the pole leans
@@ -87,12 +85,3 @@ def test_pupils_are_perfect_within_the_steps_that_they_may_watch(settings):
 
 def test_every_teacher_that_there_is_can_be_chosen():
     assert set(kind_of(imitation.train, "teacher").__args__) == set(imitation.TEACHERS)
-
-
-@pytest.mark.parametrize(
-    "settings", [{"teacher": "nobody"}, {"dagger": 1}, {"updates": 0}, {"env_id": CONTINUOUS_CARTPOLE}, {"env_id": "Acrobot-v1"}]
-)
-def test_bad_input_is_refused_in_one_sentence(settings):
-    with pytest.raises(InvalidInput) as refused:
-        imitation.train(seed=0, **settings)
-    one_sentence(refused.value)

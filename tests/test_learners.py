@@ -9,8 +9,10 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import pytest
 import torch
-from conftest import global_state_untouched, same_result
+from conftest import global_state_untouched, one_sentence, same_result
 
+from cartpole_lessons.continuous import CONTINUOUS_CARTPOLE
+from cartpole_lessons.errors import InvalidInput
 from cartpole_lessons.evaluation import evaluate
 from cartpole_lessons.hyperparameters import hyperparameters_of, kind_of, plain_type
 from cartpole_lessons.lessons import lessons, load_lesson, load_policy
@@ -20,6 +22,7 @@ from cartpole_lessons.video import record
 LEARNERS = {name: train for name in lessons() if hasattr(train := load_lesson(name).train, "__wrapped__")}
 OBSERVATIONS = np.random.default_rng(0).normal(size=(50, 4)).astype(np.float32)
 STEPS = 500
+BOTH_KINDS = {"hand_made", "augmented_random_search", "learned_model"}  # of pushes
 
 
 @functools.cache
@@ -127,3 +130,12 @@ def test_numbers_of_numpy_and_devices_of_torch_are_taken_for_what_they_are_and_c
     assert {name: result.hyperparameters[name] for name in plain} == plain
     assert all(type(result.hyperparameters[name]) is type(plain[name]) for name in plain)
     assert load_policy(result.save(tmp_path / "policy.npz")).act(OBSERVATIONS).shape[0] == 50
+
+
+def test_an_environment_that_it_cannot_learn_is_refused_in_one_sentence(learner):
+    own = inspect.signature(LEARNERS[learner]).parameters["env_id"].default
+    other = [] if learner in BOTH_KINDS else [CONTINUOUS_CARTPOLE if own == "CartPole-v1" else "CartPole-v1"]
+    for env_id in ["Acrobot-v1", "Pendulum-v1", *other]:
+        with pytest.raises(InvalidInput) as caught:
+            LEARNERS[learner](env_id=env_id)
+        one_sentence(caught.value, env_id)

@@ -73,12 +73,3 @@ def test_each_method_solves_cartpole(seed, method, env_id):
     assert result.solved
     # Judge it again from outside, on episodes that this training has never seen.
     assert evaluate(result.policy, env_id, seed=12_345 + seed).solved
-
-
-@pytest.mark.parametrize(
-    ("keywords", "named"), [({"method": "magic"}, "'magic'"), ({"episodes_per_update": 0}, "0"), ({"env_id": "Pendulum-v1"}, "Pendulum-v1")]
-)
-def test_bad_arguments_get_one_sentence(keywords, named):
-    with pytest.raises(InvalidInput) as caught:
-        policy_gradient.train(**keywords)
-    one_sentence(caught.value, named)

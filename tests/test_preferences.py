@@ -5,12 +5,9 @@ import math
 import numpy as np
 import pytest
 import torch
-from conftest import one_sentence
 
 from cartpole_lessons.algorithms import preferences
 from cartpole_lessons.algorithms.preferences import CLIP, HORIZON, LIMITS
-from cartpole_lessons.environment import CONTINUOUS_CARTPOLE
-from cartpole_lessons.errors import InvalidInput
 from cartpole_lessons.rollout import StepCollector
 
 
@@ -130,15 +127,6 @@ def test_the_judge_is_asked_no_more_often_than_agreed():
     result = preferences.train(seed=0, answers=10, wrong_answers=0.5, max_steps=2_000)
     assert [count for _, count in result.history.metrics["answers"]] == [4, 8, 10, 10, 10]
     assert max(result.history.episode_returns) <= HORIZON
-
-
-@pytest.mark.parametrize(
-    "settings", [{"answers": 0}, {"wrong_answers": 1.5}, {"model_hidden": 0}, {"env_id": CONTINUOUS_CARTPOLE}, {"env_id": "Acrobot-v1"}]
-)
-def test_bad_input_is_refused_in_one_sentence(settings):
-    with pytest.raises(InvalidInput) as refused:
-        preferences.train(seed=0, **settings)
-    one_sentence(refused.value)
 
 
 def test_a_person_answers_by_two_buttons_and_may_stop_after_any_click():

@@ -28,9 +28,6 @@ INTERVALS = {"median_interval", "wilson_interval", "improvement_interval", "conf
 #: Cells of lesson 00 that name letters and terms, and say nothing about them.
 TABLES = ("notation", "terms")
 
-#: Claim words that claim nothing a cell could check: definitions, mathematics, advice. (lesson, fragment of the sentence): reason.
-EXCEPTIONS: dict[tuple[str, str], str] = {}
-
 
 class Section(NamedTuple):
     """From one heading to the next: the words of its Markdown cells, and its code cells."""
@@ -100,7 +97,7 @@ def unproved_claims(name: str, notebook) -> list[str]:
             continue
         for sentence in sentences(part.prose):
             claim = CLAIM.search(sentence)
-            if claim and not any(name.startswith(lesson) and fragment in sentence for lesson, fragment in EXCEPTIONS):
+            if claim:
                 found.append(f"{name[:2]}, {part.heading}: {sentence} [{claim[0]}]")
     return found
 
@@ -109,18 +106,6 @@ def unproved_claims(name: str, notebook) -> list[str]:
 def test_every_claim_stands_in_a_section_that_asserts_or_shows_a_published_interval(path):
     found = unproved_claims(path.stem, nbformat.read(path, as_version=4))
     assert not found, "assert it, show the published interval, or say less:\n" + "\n".join(found)
-
-
-def test_every_exception_is_still_needed_and_says_why():
-    prose = {
-        path.stem: " ".join(sentence for part in sections(nbformat.read(path, as_version=4)) for sentence in sentences(part.prose))
-        for path in LESSONS
-    }
-    needed = {
-        (number, fragment) for number, fragment in EXCEPTIONS for name in prose if name.startswith(number) and fragment in prose[name]
-    }
-    assert needed == {exception for exception, reason in EXCEPTIONS.items() if reason}
-    assert needed == set(EXCEPTIONS)
 
 
 def lesson_of(*cells: tuple[str, str]):

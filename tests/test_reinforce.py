@@ -4,7 +4,6 @@ import numpy as np
 import pytest
 import torch
 from conftest import A_FEW_SEEDS
-from ignite.engine import Events
 
 from cartpole_lessons.algorithms import policy_gradient, reinforce
 from cartpole_lessons.environment import make_env
@@ -42,18 +41,6 @@ def test_an_iteration_is_a_time_step_and_an_epoch_an_episode(lengths_of):
 
 def test_an_episode_also_ends_at_the_time_limit(lengths_of):
     assert lengths_of(Balancer(), 2, "CartPole-v0")[0] == [200, 200]
-
-
-def test_events_are_ignites_own_and_can_be_thinned_out(lengths_of):
-    assert reinforce.EPISODE_STARTED is Events.EPOCH_STARTED
-    env = make_env(seed=0)
-    policy = reinforce.PolicyNetwork()
-    engine = reinforce.make_engine(env, policy)
-    engine.add_event_handler(reinforce.EPISODE_STARTED, reinforce.reset_environment, env, policy)
-    seen = []
-    engine.add_event_handler(reinforce.EPISODE_COMPLETED(every=3), lambda engine: seen.append(engine.state.epoch))
-    engine.run(max_epochs=10, epoch_length=500)
-    assert seen == [3, 6, 9]
 
 
 def test_running_reward_is_the_exponential_average_from_10(lengths_of):

@@ -13,22 +13,23 @@ from pathlib import Path
 import badges
 import pytest
 
+from cartpole_lessons.study.code import imports
+
 ROOT = Path(__file__).resolve().parent.parent
 PYPROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
 PACKAGE = ROOT / "cartpole_lessons"
-#: As CONTRIBUTING says it. What stands in one folder stands on one floor.
-FLOORS = {
-    0: ["_support", "errors", "hyperparameters", "display", "continuous", "swing_up", "environment"],
-    1: ["policy", "rollout", "evaluation", "checkpoints", "video", "plots", "widgets"],
-    2: ["history", "progress", "training"],
-    3: ["algorithms", "bugs", "diagnostics", "exercises", "grading", "lessons", "probes", "study"],
-    4: ["doctor", "cli", "__main__"],
-}
-FLOOR_OF = {module: floor for floor, modules in FLOORS.items() for module in modules}
 
 
 def text(path):
     return (ROOT / path).read_text(encoding="utf-8")
+
+
+#: As CONTRIBUTING says it. What stands in one folder stands on one floor.
+FLOOR_OF = {
+    module: int(row[1])
+    for row in re.finditer(r"^\| (\d) \| (.+) \|$", text("CONTRIBUTING.md"), re.MULTILINE)
+    for module in re.findall(r"`(\w+)/?`", row[2])
+}
 
 
 def tracked_files():
@@ -78,7 +79,7 @@ def test_links_in_the_documentation_point_at_files():
 
 
 def test_every_make_target_that_the_documentation_names_exists():
-    targets = set(re.findall(r"^([a-z-]+):", text("Makefile"), re.MULTILINE))
+    targets = set(re.search(r"^\.PHONY: (.+)$", text("Makefile"), re.MULTILINE)[1].split())
     named = {name for file in ("README.md", "CONTRIBUTING.md") for name in re.findall(r"\bmake ([a-z-]+)\b", text(file))}
     assert named <= targets | {"sure"}
 
@@ -120,25 +121,13 @@ def modules():
 
 def imports_of(module, path):
     """Names of the package's modules that the code of `module` imports, wherever in it; those that only type checkers import left out."""
-    known, found = modules(), set()
     tree = ast.parse(path.read_text(encoding="utf-8"))
-    only_for_types = [node for node in ast.walk(tree) if isinstance(node, ast.If) and getattr(node.test, "id", "") == "TYPE_CHECKING"]
-    skipped = {node for guard in only_for_types for node in ast.walk(guard)}
-    package = ["cartpole_lessons", *module.split(".")][: None if path.name == "__init__.py" else -1]
-    for node in ast.walk(tree):
-        if node in skipped:
-            continue
-        if isinstance(node, ast.Import):
-            names = [alias.name for alias in node.names]
-        elif isinstance(node, ast.ImportFrom):
-            base = (
-                ".".join(package[: len(package) + 1 - node.level] + ([node.module] if node.module else [])) if node.level else node.module
-            )
-            names = [base, *(f"{base}.{alias.name}" for alias in node.names)]
-        else:
-            continue
-        found |= {name.removeprefix("cartpole_lessons.") for name in names} & set(known)
-    return found - {module}
+    for guard in ast.walk(tree):
+        if isinstance(guard, ast.If) and getattr(guard.test, "id", "") == "TYPE_CHECKING":
+            guard.body = []
+    importer = f"cartpole_lessons.{module}" + (".__init__" if path.name == "__init__.py" else "")
+    found = imports(tree, importer, ["cartpole_lessons"])
+    return {name.removeprefix("cartpole_lessons.") for name in found} & set(modules()) - {module}
 
 
 def test_every_module_has_a_floor_and_every_floor_is_there():

@@ -2,7 +2,6 @@
 
 import base64
 import io
-import os
 import re
 import subprocess
 import sys
@@ -16,6 +15,7 @@ import imageio_ffmpeg
 import numpy as np
 import pytest
 from conftest import (
+    FULL,
     GOOD_DIRECTION,
     always_right,
     full_disk,
@@ -33,7 +33,6 @@ from cartpole_lessons.errors import MissingDependency, RecordingError
 from cartpole_lessons.evaluation import HELD_OUT_SEED
 from cartpole_lessons.video import encode, record, record_training, side_by_side
 
-FULL = os.environ.get("FAULTS") == "full"
 NOISE = np.random.default_rng(0).integers(0, 256, (40, 64, 96, 3), dtype=np.uint8)
 
 
@@ -247,17 +246,6 @@ def test_an_error_of_the_policy_is_passed_on_and_leaves_nothing(tmp_path, monkey
     with pytest.raises(FileNotFoundError, match="my table"):
         record(look_up)
     assert list(tmp_path.iterdir()) == []
-
-
-def test_a_folder_that_cannot_be_written_is_named_and_a_full_disk_leaves_nothing(film, unwritable, tmp_path):
-    with pytest.raises(RecordingError) as caught:
-        film.save(unwritable / "film.mp4")
-    one_sentence(caught.value, str(unwritable), "choose a folder")
-    (tmp_path / "films").mkdir()
-    with pytest.raises(RecordingError) as caught, full_disk(1_000):
-        film.save(tmp_path / "films" / "film.mp4")
-    one_sentence(caught.value, str(tmp_path), "free some space")
-    assert list((tmp_path / "films").iterdir()) == []
 
 
 @pytest.mark.parametrize("share", [0, 0.1, 0.9, 0.999])

@@ -21,6 +21,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 import nbformat
+import psutil
 from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError, DeadKernelError
 from nbconvert import HTMLExporter
@@ -36,15 +37,6 @@ INDEX = NOTEBOOKS / "index.ipynb"
 #: Where lessons run, a folder for each of these processes. One whose process is gone was left by a run that was killed.
 WORKSHOPS = ROOT / "build" / "running"
 WORKSHOP = WORKSHOPS / str(os.getpid())
-#: As Jupyter writes it, without the version of the machine: what a front end would add when it opens the lesson, and `nbconvert` asks for.
-LANGUAGE = {
-    "codemirror_mode": {"name": "ipython", "version": 3},
-    "file_extension": ".py",
-    "mimetype": "text/x-python",
-    "name": "python",
-    "nbconvert_exporter": "python",
-    "pygments_lexer": "ipython3",
-}
 MATHJAX = "mathjax"  # folder beside the pages
 #: What nbconvert's pages lack: on a narrow screen they would break the rows of a table and cut off a long formula, and `what_changed` has no colours in them.
 #: DARK stands for its own dark theme.
@@ -138,20 +130,10 @@ def kill_kernels(clients: list[NotebookClient]) -> None:
 def clear_what_killed_runs_left() -> None:
     """Folders of runs whose process is gone, and files beside the lessons that such a run had not yet finished."""
     for folder in WORKSHOPS.glob("*"):
-        if not _is_running(int(folder.name)):
+        if not psutil.pid_exists(int(folder.name)):
             shutil.rmtree(folder, ignore_errors=True)
     for half in [*NOTEBOOKS.rglob(".[0-9]*.ipynb.*"), *BUILD.rglob(".[0-9]*.*.*"), *BUILD.glob(".index.html.*")]:
         half.unlink(missing_ok=True)
-
-
-def _is_running(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except OSError:
-        return True
-    return True
 
 
 def results_of(notebook: nbformat.NotebookNode) -> list[dict]:
@@ -232,7 +214,8 @@ def clean(notebook: nbformat.NotebookNode, seconds: float) -> nbformat.NotebookN
     notebook.metadata = nbformat.from_dict(
         {
             "kernelspec": {"display_name": "Python 3 (ipykernel)", "language": "python", "name": "python3"},
-            "language_info": LANGUAGE,
+            # Without the version of the machine.
+            "language_info": {name: value for name, value in notebook.metadata.language_info.items() if name != "version"},
             "cartpole_lessons": {"seconds": max(5, 5 * round(seconds / 5))},
         }
     )

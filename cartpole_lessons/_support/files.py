@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
 
-from cartpole_lessons.errors import RecordingError
+from cartpole_lessons.errors import CourseError, RecordingError, in_short
 
 
 @contextlib.contextmanager
@@ -34,13 +34,16 @@ def atomic_write(path: str | os.PathLike) -> Iterator[BinaryIO]:
         temporary.unlink(missing_ok=True)
 
 
+def cannot_write(what: str, folder: object, error: OSError, kind: type[CourseError] = RecordingError) -> CourseError:
+    """The sentence that says so; `what` begins it ("The table")."""
+    reason = error.strerror or in_short(error)
+    return kind(f"{what} cannot be written to {folder} ({reason}): free some space there, or choose a folder that you may write to.")
+
+
 def write_file(path: str | os.PathLike, content: bytes, what: str) -> None:
-    """Write all of the file or none of it; `RecordingError` where that fails. `what` begins its sentence ("The table")."""
+    """Write all of the file or none of it; `RecordingError` where that fails, whose sentence begins with `what`."""
     try:
         with atomic_write(path) as file:
             file.write(content)
     except OSError as error:
-        raise RecordingError(
-            f"{what} cannot be written to {Path(path).parent} ({error.strerror or error}): "
-            "free some space there, or choose a folder that you may write to."
-        ) from None
+        raise cannot_write(what, Path(path).parent, error) from None

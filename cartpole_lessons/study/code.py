@@ -57,7 +57,7 @@ def sources_of(module: str) -> dict[str, list[str]]:
         text = Path(spec.origin).read_text(encoding="utf-8")
         tree = ast.parse(text)
         sources[name] = list(_lines_that_count(text, tree))
-        waiting += _imports(tree, name, packages)
+        waiting += imports(tree, name, packages)
     return sources
 
 
@@ -75,7 +75,7 @@ def _lines_that_count(text: str, tree: ast.Module) -> Iterator[str]:
     return (line.rstrip() for line in lines if line.strip())
 
 
-def _imports(tree: ast.Module, importer: str, packages: Collection[str]) -> Iterator[str]:
+def imports(tree: ast.Module, importer: str, packages: Collection[str]) -> Iterator[str]:
     """Every module of these packages that the code of the module `importer` may import, those that only type checkers import included."""
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import cartpole_lessons
 from cartpole_lessons._support.checks import check_choice, check_count, check_seed, shown
-from cartpole_lessons._support.files import write_file
+from cartpole_lessons._support.files import cannot_write, write_file
 from cartpole_lessons.display import bars_are_seen
 from cartpole_lessons.environment import env_spec
 from cartpole_lessons.errors import CourseError, InvalidInput, RecordingError
@@ -325,9 +325,7 @@ def _check_writable(folder: Path, names: Iterable[str]) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         tempfile.TemporaryFile(dir=folder).close()
     except OSError as error:
-        raise RecordingError(
-            f"The results cannot be written to {folder} ({error.strerror or error}): choose a folder that you may write to."
-        ) from None
+        raise cannot_write("The results", folder, error) from None
 
 
 def _say(what: str, names: Sequence[str]) -> None:

@@ -225,7 +225,7 @@ def test_a_lesson_runs_and_shows_what_it_should(server, page, lesson):
             # once have a bar alone, and their picture comes after it.)
             if _seconds(cell) > 3 and "13" not in lesson:
                 assert shown["pictures"] > 1, cell.id
-            assert max(shown["widths"]) > 50, cell.id
+            assert max(shown["widths"]) >= 20, cell.id  # a bar that counts towards nothing is no wider
             page.locator(".jp-CodeCell").nth(code.index(cell)).scroll_into_view_if_needed()
             page.screenshot(path=PICTURES / f"{server.front_end}-{lesson}-{cell.id}.png")
 
@@ -467,6 +467,7 @@ def test_a_film_plays_while_it_is_in_sight_and_waits_for_a_reader_who_wants_less
     page.goto((pages / "02_policy_gradient.html").as_uri())
     first, last = page.locator("video").first, page.locator("video").last
     for film in (first, last):
+        page.mouse.move(0, 0)  # or the next film may come to lie under it
         film.scroll_into_view_if_needed()
         page.wait_for_timeout(1000)
         assert film.evaluate("film => [film.paused, film.controls]") == [motion == "reduce"] * 2
