@@ -39,5 +39,9 @@ class CheckpointError(CourseError, ValueError):
 
 def in_short(error: BaseException) -> str:
     """The first sentence of what any error says, at most 100 characters; its type where it says nothing."""
-    lines = str(error).strip().splitlines() or [type(error).__name__]
+    try:
+        said = str(error)
+    except RecursionError:  # it quotes what is nested too deeply to be printed
+        said = ""
+    lines = said.strip().splitlines() or [type(error).__name__]
     return lines[0].split(". ")[0].rstrip(".:")[:100]

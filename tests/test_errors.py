@@ -181,3 +181,11 @@ def test_a_notebook_shows_the_sentence_alone_and_other_errors_with_their_traceba
     assert printed(messages, "stderr") == ""
     (error,) = [message["content"] for message in kernel.run("1 / 0") if message["msg_type"] == "error"]
     assert len(error["traceback"]) > 1
+
+
+def test_an_error_too_deep_to_be_printed_is_named_by_its_kind():
+    class Nested(ValueError):
+        def __str__(self):
+            raise RecursionError
+
+    assert errors.in_short(Nested()) == "Nested"
