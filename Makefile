@@ -59,7 +59,7 @@ bench: .venv/test-ready  ## what has to be quick, against its bar: imports, envi
 	$(BIN)/python benchmarks/starting.py
 	$(BIN)/python benchmarks/environments.py
 	$(BIN)/python benchmarks/replay.py
-	timeout 240 $(NBVAL)
+	$(BIN)/python benchmarks/lessons.py $(NBVAL)
 
 badges: .venv/ready  ## pyproject's address and the results -> badges, install cells, tables, sentences
 	$(BIN)/python tools/badges.py

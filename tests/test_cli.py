@@ -528,7 +528,7 @@ def test_a_report_is_one_page_with_tables_curves_and_films(command, sequential, 
     page = Path("page.html").read_text(encoding="utf-8")
     assert [word for word in ("http", "@import", "<script", "srcset") if word in page] == []
     assert set(re.findall(r'\b(?:src|href|poster|data)="(.{5})', page)) == {"data:"}
-    assert (page.count("<video"), page.count("<figure><img")) == (2, 1)
+    assert (page.count("<video"), page.count("<figure><img"), page.count("<img")) == (2, 1, 2 + 1)
     for summary in study.read_study("s").summary().values():
         assert f">{summary['row']}<" in page
         assert f"{summary['env_steps']['median']:,.0f}" in page

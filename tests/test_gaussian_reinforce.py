@@ -5,7 +5,7 @@ import math
 import hypothesis.strategies as st
 import pytest
 import torch
-from conftest import A_FEW_SEEDS
+from conftest import A_FEW_SEEDS, one_sentence
 from hypothesis import given
 
 from cartpole_lessons.algorithms import gaussian_reinforce
@@ -94,3 +94,9 @@ def test_every_update_learns_from_as_many_episodes_as_it_says_and_is_followed_by
     history = gaussian_reinforce.train(seed=1, max_steps=1_000, episodes_per_update=5).history
     assert len(history.losses) == len(history.episode_returns) / 5
     assert [step for step, _ in history.evaluations] == [step for step, _ in history.losses]
+
+
+def test_discrete_actions_are_refused():
+    with pytest.raises(InvalidInput) as caught:
+        gaussian_reinforce.train(env_id="CartPole-v1")
+    one_sentence(caught.value, "continuous", "CartPole-v1")

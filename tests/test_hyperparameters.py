@@ -1,7 +1,6 @@
 """What a training can be set to is declared once, explained, and checked: 3,000 wrong arguments each get one sentence, before anything runs."""
 
 import inspect
-import os
 import random
 import time
 import tracemalloc
@@ -12,7 +11,7 @@ import gymnasium as gym
 import numpy as np
 import pytest
 import torch
-from conftest import one_sentence, write_reliability_figures
+from conftest import FULL, one_sentence, write_reliability_figures
 
 from cartpole_lessons.errors import InvalidInput
 from cartpole_lessons.hyperparameters import (
@@ -228,7 +227,7 @@ def test_every_wrong_argument_is_refused_in_one_sentence_before_anything_trains(
         for value in wrong_values(name, kind_of(train, name) if name != "progress" else bool)
     ]
     random.Random(0).shuffle(wrong)
-    wrong = wrong[: 3_000 if os.environ.get("FAULTS") == "full" else 300]
+    wrong = wrong[: 3_000 if FULL else 300]
     for make in ("make", "make_vec"):
         monkeypatch.setattr(gym, make, lambda *args, **keywords: pytest.fail("an environment was made"))
     slowest, most = 0.0, 0
@@ -250,5 +249,5 @@ def test_every_wrong_argument_is_refused_in_one_sentence_before_anything_trains(
         )
     assert slowest < 2
     assert most < 8 * 2**20
-    if os.environ.get("FAULTS") == "full":
+    if FULL:
         write_reliability_figures({"arguments": {"wrong": len(wrong), "megabytes": round(most / 2**20, 1)}})

@@ -3,9 +3,10 @@
 import sys
 from pathlib import Path
 
+import nbformat
 import numpy as np
 import pytest
-from conftest import LinearPolicy, one_sentence
+from conftest import LinearPolicy, one_sentence, printed
 
 from cartpole_lessons.algorithms import hand_made
 from cartpole_lessons.checkpoints import save_checkpoint
@@ -51,6 +52,21 @@ def test_a_module_of_ones_own_is_a_lesson(tmp_path, monkeypatch):
     (package / "mine.py").write_text("def train(seed=0, **hyperparameters): ...\n")
     monkeypatch.syspath_prepend(tmp_path)
     assert load_lesson("a_students_lessons.mine").__name__ == "a_students_lessons.mine"
+
+
+def test_what_papermill_writes_below_the_parameters_is_trained_with(kernel):
+    notebook = nbformat.read(NOTEBOOKS / "09_gaussian_reinforce.ipynb", as_version=4)
+    for cell in notebook.cells:
+        if cell.cell_type == "code":
+            failed = [message for message in kernel.run(cell.source) if message["msg_type"] == "error"]
+            assert not failed, cell.source
+        if "parameters" in cell.metadata.get("tags", []):
+            kernel.run("seed = 5\nmax_steps = 700")  # a cell of its own, as papermill inserts it
+        if cell.id == "learn":
+            break
+    seed, steps = printed(kernel.run("print(result.seed, result.env_steps)")).split()
+    assert int(seed) == 5
+    assert 700 <= int(steps) < 700 + 8 * 500  # it stops after the update that passed them
 
 
 @pytest.mark.parametrize("lesson", lessons())

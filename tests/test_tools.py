@@ -11,11 +11,11 @@ from pathlib import Path
 
 import nbformat
 import pytest
-from conftest import one_sentence
+from conftest import FULL, one_sentence
 from export import export as make_export
 
 ROOT = Path(__file__).resolve().parent.parent
-KILLS = 100 if os.environ.get("FAULTS") == "full" else 1  # of each of the two
+KILLS = 100 if FULL else 1  # of each of the two
 LESSON = "00_tiny.ipynb"
 
 

@@ -310,9 +310,7 @@ def peers_table() -> str:
     if each[quickest] < each["course"]:
         from_here = math.floor((begun[quickest] - begun["course"]) / (each["course"] - each[quickest])) + 1
         said += f" One after the other, {short[quickest]} needs less from {max(1, from_here)} trainings in a process on."
-    if hundred:
-        said += f" A hundred seeds side by side take {', '.join(hundred)}."
-    return f"{table(headings, rows)}\n\n{said}"
+    return f"{table(headings, rows)}\n\n{said} A hundred seeds side by side take {', '.join(hundred)}."
 
 
 def memory_sentence() -> str:

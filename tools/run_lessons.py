@@ -214,7 +214,6 @@ def clean(notebook: nbformat.NotebookNode, seconds: float) -> nbformat.NotebookN
     notebook.metadata = nbformat.from_dict(
         {
             "kernelspec": {"display_name": "Python 3 (ipykernel)", "language": "python", "name": "python3"},
-            # Without the version of the machine.
             "language_info": {name: value for name, value in notebook.metadata.language_info.items() if name != "version"},
             "cartpole_lessons": {"seconds": max(5, 5 * round(seconds / 5))},
         }
