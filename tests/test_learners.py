@@ -61,6 +61,25 @@ def test_a_result_holds_what_the_contract_says(learner):
     json.dumps(result.summary())
 
 
+@pytest.mark.parametrize(
+    ("name", "keywords"),
+    [
+        *((name, {}) for name in LEARNERS),
+        ("policy_gradient", {"method": "blended_targets"}),
+        ("policy_gradient", {"env_id": "CartPole-v0"}),
+        ("reinforce", {"env_id": "CartPole-v0"}),
+        ("augmented_random_search", {"env_id": "CartPole-v1"}),
+        ("augmented_random_search", {"method": "basic", "step_size": 0.001}),
+        ("augmented_random_search", {"normalise_observations": True}),  # V2 of the paper
+    ],
+)
+def test_it_solves_its_environment_and_holds_on_other_episodes(name, keywords):
+    result = LEARNERS[name](seed=1, **keywords)
+    assert result.solved
+    # Judged again from outside, on episodes that this training has never seen.
+    assert evaluate(result.policy, result.env_id, seed=12_345).solved
+
+
 def test_its_policy_acts_as_promised_can_be_evaluated_filmed_saved_and_loaded(learner, tmp_path):
     result = trained(learner)
     actions = result.policy.act(OBSERVATIONS)
