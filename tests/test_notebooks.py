@@ -1,6 +1,7 @@
 """The lessons as documents: structure, committed outputs, and the modules that are exported from them."""
 
 import ast
+import html
 import re
 import shutil
 import subprocess
@@ -104,6 +105,12 @@ def test_outputs_hold_no_warnings_no_local_paths_and_no_widgets(notebook):
 def test_shows_pictures_small_enough_to_load_quickly(path, notebook):
     assert [output for output in outputs(notebook) if "image/png" in output.get("data", {})]
     assert path.stat().st_size < 1_500_000
+
+
+def test_what_plays_in_the_saved_page_is_the_module_of_today(notebook):
+    module = html.escape((ROOT / "cartpole_lessons" / "widgets" / "cartpole.js").read_text(encoding="utf-8"))
+    pages = [shown for output in outputs(notebook) if "<iframe srcdoc=" in (shown := output.get("data", {}).get("text/html", ""))]
+    assert all(module in page for page in pages), "run `make outputs`"
 
 
 def test_checked_outputs_say_something(notebook):

@@ -522,9 +522,9 @@ function moments({ largest, rows }) {
   return Array.from({ length: numbers.length / width }, (_, k) => largest.map((unit, j) => (numbers[k * width + j] / 32767) * unit));
 }
 
-/** Shows moment k of a film on a canvas. */
-function screen(canvas, film) {
-  const hangs = film.some((row) => Math.abs(row[2]) > Math.PI / 2);
+/** Shows moment k of a film, with room below the track if one of `all` hangs. */
+function screen(canvas, film, all = film) {
+  const hangs = all.some((row) => Math.abs(row[2]) > Math.PI / 2);
   return (k) => draw(canvas, { state: film[k], push: film[k][4] || 0 }, WORLD, hangs);
 }
 
@@ -580,7 +580,7 @@ function compare(root, { films, game = null }) {
   root.innerHTML = `<main data-lm-suppress-shortcuts="true"><div class="words" role="status">Which is better?</div><div class="both pair">
     ${sides.map((side) => `<div><canvas role="img" aria-label="the ${side} cart"></canvas><div class="keys choose"><button aria-pressed="false">The ${side} one</button></div></div>`).join("")}
     </div>${CONTROLS(1)}</main>`;
-  const { say } = within(root), screens = [...root.querySelectorAll("canvas")].map((canvas, i) => screen(canvas, both[i])), buttons = [...root.querySelectorAll(".choose button")];
+  const { say } = within(root), screens = [...root.querySelectorAll("canvas")].map((canvas, i) => screen(canvas, both[i], both.flat())), buttons = [...root.querySelectorAll(".choose button")];
   player(root, Math.max(...both.map((rows) => rows.length)), (k) => screens.forEach((show, i) => show(Math.min(k, both[i].length - 1))));
   const tell = teller(game, { late: () => say("Python has not heard of your answer: its kernel is busy or gone. Run this cell again once it is back.") });
   buttons.forEach((button, i) => button.addEventListener("click", () => {
