@@ -1,19 +1,17 @@
 """The course's algorithms against Stable-Baselines3's, seed by seed, both in the same process, under the same stopping rule.
 
     pip install -e '.[compare]'
-    python benchmarks/against_stable_baselines3.py --seeds 20
+    python benchmarks/against_stable_baselines3.py      # the figures into cartpole_lessons/results/; `make study` runs this too
 
 All train inside the same `training.Run`: the same evaluations of 100 episodes every 1,000 steps, the same confirmation, one torch
 thread. Stable-Baselines3 runs twice: with the settings that its RL Zoo publishes for CartPole-v1 ("theirs"), and with the course's own as
 far as it can be told them ("same"). The first difference is what a student gets, the second what is left of it without the tuning. A ratio
-is taken per seed, one run directly after the other, and its median is printed: above 1, the course needs less. Seconds are CPU seconds of
-the whole training, and of its training alone, without evaluations. `make study` runs this too, with --publish.
+is taken per seed, one run directly after the other: above 1, the course needs less. Seconds are CPU seconds of the whole training, and of
+its training alone, without evaluations.
 """
 
-import argparse
 import json
 import math
-import statistics
 import sys
 from importlib import metadata
 from pathlib import Path
@@ -26,7 +24,7 @@ from tqdm import tqdm
 
 from cartpole_lessons._support.files import write_file
 from cartpole_lessons.history import Result
-from cartpole_lessons.lessons import lessons, load_lesson
+from cartpole_lessons.lessons import load_lesson
 from cartpole_lessons.policy import Policy
 from cartpole_lessons.rollout import Tally
 from cartpole_lessons.study import RESULTS, lesson_code, machine, nameless
@@ -40,7 +38,7 @@ except ImportError:
     sys.exit("This comparison needs Stable-Baselines3: run `pip install -e '.[compare]'`.")
 
 MAX_STEPS = 200_000
-SEEDS = 20
+SEEDS = range(20)
 FOLDER = Path(__file__).resolve().parent.parent / "build" / "study" / "against_stable_baselines3"
 
 #: Our module -> (their algorithm, number of environments, their settings for CartPole-v1 in RL Zoo 3).
@@ -139,8 +137,8 @@ SAME = {
 ANGLE_SCALE = np.array([1, 1, 5, 1], dtype=np.float32)
 #: Of a run, the figures that are kept; `training_seconds` are its CPU seconds without those of the evaluations.
 KEPT = ("solved", "perfect", "env_steps", "seconds", "cpu_seconds", "training_seconds")
-#: Who is compared with the course.
-RIVALS = {"theirs": "the Zoo's settings", "same": "the course's settings"}
+#: Who is compared with the course: theirs with the Zoo's settings, and with the course's.
+RIVALS = ("theirs", "same")
 
 
 class TheirPolicy(Policy):
@@ -204,14 +202,9 @@ def figures(result: Result) -> dict:
     return {name: found[name] for name in KEPT}
 
 
-def compared() -> list[str]:
-    """The pairs whose lesson is there."""
-    return [name for name in ZOO if name in lessons()]
-
-
-def compare_seed(made_by: dict, seed: int, folder: Path) -> dict:
-    """{"seed", "ours", "theirs", "same"} of one seed, from its file in `folder` where it was run by the same versions."""
-    path = folder / f"{made_by['lesson']}-seed{seed}.json"
+def compare_seed(made_by: dict, seed: int) -> dict:
+    """{"seed", "ours", "theirs", "same"} of one seed, from its file where it was run by the same versions."""
+    path = FOLDER / f"{made_by['lesson']}-seed{seed}.json"
     kept = json.loads(path.read_text()) if path.exists() else {}
     if {key: kept.get(key) for key in made_by} != made_by:
         ours = figures(load_lesson(made_by["lesson"]).train(seed=seed, max_steps=MAX_STEPS))
@@ -221,74 +214,32 @@ def compare_seed(made_by: dict, seed: int, folder: Path) -> dict:
     return kept["run"]
 
 
-def compare(seeds: int, folder: Path, names: list[str] | None = None) -> list[dict]:
-    """Per algorithm {"lesson", "theirs", "code", "version", "runs": [{"seed", "ours", "theirs", "same"}]}, seeds 0 to seeds-1.
+def compare() -> list[dict]:
+    """Per algorithm {"lesson", "theirs", "code", "version", "runs": [{"seed", "ours", "theirs", "same"}]}.
 
     One process per core, each with all sides of a seed, one after the other, so that what else the machine does slows both. Each seed leaves
-    a file in `folder`, and is not run again while lesson and Stable-Baselines3 are the same.
+    a file, and is not run again while lesson and Stable-Baselines3 are the same.
     """
     pairs = []
     with Parallel(n_jobs=-1, return_as="generator") as parallel:
-        for name in names or compared():
+        for name in ZOO:
             made_by = {
                 "lesson": name,
                 "theirs": f"SB3 {ZOO[name][0]}",
                 "code": lesson_code(name),
                 "version": stable_baselines3.__version__,
             }
-            runs = parallel(delayed(compare_seed)(made_by, seed, folder) for seed in range(seeds))
-            pairs.append(made_by | {"runs": list(tqdm(runs, desc=f"{name} and {made_by['theirs']}", total=seeds))})
+            runs = parallel(delayed(compare_seed)(made_by, seed) for seed in SEEDS)
+            pairs.append(made_by | {"runs": list(tqdm(runs, desc=f"{name} and {made_by['theirs']}", total=len(SEEDS)))})
     return pairs
 
 
-def ratio(pair: dict, side: str, figure: str) -> float:
-    """Median over the seeds of one of the others / ours."""
-    return statistics.median(run[side][figure] / run["ours"][figure] for run in pair["runs"])
-
-
-def table(pairs: list[dict]) -> str:
-    """All sides of every pair, and the ratios, as text."""
-    columns = ("env_steps", "cpu_seconds", "training_seconds")
-    lines = [f"{'':<40}{'solved':>8}{'steps':>10}{'CPU s':>9}{'without evaluations':>21}"]
-    for pair in pairs:
-        labels = {"ours": pair["lesson"]} | {side: f"{pair['theirs']}, {settings}" for side, settings in RIVALS.items()}
-        for side, label in labels.items():
-            runs = [run[side] for run in pair["runs"]]
-            steps, *seconds = (statistics.median(run[column] for run in runs) for column in columns)
-            solved = f"{sum(run['solved'] for run in runs)}/{len(runs)}"
-            lines.append(f"{label:<40}{solved:>8}{steps:>10,.0f}{seconds[0]:>9.2f}{seconds[1]:>21.2f}")
-            if side != "ours":
-                steps, *seconds = (ratio(pair, side, column) for column in columns)
-                lines.append(f"{'  / ours':<48}{steps:>9.1f}x{seconds[0]:>8.1f}x{seconds[1]:>20.1f}x")
-    return "\n".join(lines)
-
-
-def publish(pairs: list[dict], folder: Path) -> None:
-    """Write the figures to `folder`/against_stable_baselines3.json, from where the README takes them."""
+def main() -> None:
+    pairs = compare()
     here = nameless(machine()) | {"stable_baselines3": metadata.version("stable_baselines3")}
     text = json.dumps({"machine": here, "pairs": pairs}).replace('{"seed"', '\n{"seed"') + "\n"
-    write_file(folder / "against_stable_baselines3.json", text.encode(), "The comparison")
-
-
-def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("algorithms", nargs="*", metavar="ALGORITHM", help=f"which of {', '.join(compared())} (default: all)")
-    parser.add_argument("--seeds", type=int, default=SEEDS, help=f"seeds 0 to SEEDS-1 (default: {SEEDS})")
-    parser.add_argument("--folder", type=Path, default=FOLDER, help="where every seed leaves its file")
-    parser.add_argument(
-        "--publish", action="store_true", help=f"write the figures to cartpole_lessons/results/; of all and {SEEDS} seeds only"
-    )
-    arguments = parser.parse_args()
-    if set(arguments.algorithms) - set(compared()) or arguments.seeds < 1:
-        parser.error(f"algorithms are {', '.join(compared())}, and --seeds is at least 1")
-    if arguments.publish and (arguments.algorithms or arguments.seeds != SEEDS):
-        parser.error(f"what is published is all algorithms on {SEEDS} seeds")
-    pairs = compare(arguments.seeds, arguments.folder, arguments.algorithms)
-    print(table(pairs))
-    if arguments.publish:
-        publish(pairs, RESULTS)
-    return 0
+    write_file(RESULTS / "against_stable_baselines3.json", text.encode(), "The comparison")
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

@@ -22,24 +22,19 @@ from pathlib import Path
 
 from cartpole_lessons.errors import CourseError
 from cartpole_lessons.study import (
-    HEADINGS,
-    Study,
     by_row,
     lesson_code,
     machine,
     nameless,
     ranges,
     read_results,
-    readable,
     run_study,
-    trains_on,
     write_results,
 )
 from cartpole_lessons.study.results import FIGURES
 
 ROOT = Path(__file__).resolve().parent.parent
-#: Settings, lessons and tests were chosen with these, so figures of how soon something is learned come from others. Rows that are trained
-#: on say what becomes of it afterwards; they keep these.
+#: Settings, lessons and tests were chosen with these, so published figures come from others.
 CHOSEN_WITH = range(100)
 SEEDS = range(1_000, 1_100)
 #: What depends on the code alone.
@@ -98,26 +93,7 @@ ROWS = {
 }
 
 
-def seeds_of(row: str) -> range:
-    """The seeds that the row is published from."""
-    return CHOSEN_WITH if trains_on({"hyperparameters": ROWS[row][1]}) else SEEDS
-
-
-def table(study: Study) -> str:
-    """One line per row: what it reached and how long that took, with its intervals."""
-    lines = [("row", "failed", *HEADINGS.values())]
-    lines += [(row, str(summary["failed"]), *readable(summary).values()) for row, summary in study.summary().items()]
-    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
-    return "\n".join("  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip() for line in lines)
-
-
-def publish(study: Study) -> None:
-    """Write each row's figures to cartpole_lessons/results/."""
-    for runs in by_row(study.runs).values():
-        write_results([run | {"settings_chosen_with": f"seeds {ranges(CHOSEN_WITH)}"} for run in runs])
-
-
-def verify(rows: Collection[str], seeds: int, workers: int | None) -> int:
+def verify(rows: Collection[str], seeds: int) -> int:
     """Train the published rows of other code again on their first seeds: how many differ. The others are of today's code from now on."""
     published = {row: runs for row, runs in read_results().items() if row in rows and runs[0]["code"] != lesson_code(runs[0]["lesson"])}
     if not published:
@@ -127,7 +103,7 @@ def verify(rows: Collection[str], seeds: int, workers: int | None) -> int:
         for row, runs in published.items():
             plan = {row: (runs[0]["lesson"], runs[0]["hyperparameters"])}
             first = [run["seed"] for run in runs][:seeds]
-            write_results(run_study(plan, first, folder=folder, workers=workers).runs, f"{folder}/published")  # thinned, as those are
+            write_results(run_study(plan, first, folder=folder).runs, f"{folder}/published")  # thinned, as those are
         again = read_results(f"{folder}/published")
     different = 0
     for row, runs in published.items():
@@ -151,40 +127,31 @@ def run_program(path: str, *arguments: str) -> None:
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("rows", nargs="*", metavar="ROW", help=f"which of {', '.join(ROWS)} (default: all)")
-    parser.add_argument("--seeds", type=int, default=len(SEEDS), help=f"how many; only all {len(SEEDS)} are published (the default)")
-    parser.add_argument("--workers", type=int, help="how many processes (default: one per core)")
     parser.add_argument("--folder", type=Path, default=ROOT / "build" / "study", help="where every training leaves its file")
     parser.add_argument("--no-comparison", action="store_true", help="leave Stable-Baselines3 out")
     parser.add_argument(
         "--verify", type=int, metavar="SEEDS", help="see that published rows of other code come out the same on so many seeds"
     )
     arguments = parser.parse_args()
-    unknown = set(arguments.rows) - set(ROWS)
-    compares = not (arguments.no_comparison or arguments.rows or arguments.verify) and arguments.seeds == len(SEEDS)
+    compares = not (arguments.no_comparison or arguments.rows or arguments.verify)
     if compares and find_spec("stable_baselines3") is None:
         parser.error("the comparison needs Stable-Baselines3: run `pip install -e '.[compare]'`, or leave it out with --no-comparison")
-    if unknown or arguments.seeds < 1 or (arguments.verify is not None and arguments.verify < 1):
-        parser.error(f"unknown row {', '.join(sorted(unknown))}" if unknown else "--seeds and --verify are at least 1")
+    if unknown := set(arguments.rows) - set(ROWS):
+        parser.error(f"unknown row {', '.join(sorted(unknown))}")
+    if arguments.verify is not None and arguments.verify < 1:
+        parser.error("--verify is at least 1")
 
     rows = {row: ROWS[row] for row in arguments.rows or ROWS}
-    studies = []
     try:
         if arguments.verify:
-            return min(verify(rows, arguments.verify, arguments.workers), 1)
-        for seeds in dict.fromkeys(map(seeds_of, rows)):
-            together = {row: plan for row, plan in rows.items() if seeds_of(row) == seeds}
-            studies.append(run_study(together, seeds[: arguments.seeds], folder=arguments.folder, workers=arguments.workers))
+            return min(verify(rows, arguments.verify), 1)
+        study = run_study(rows, SEEDS, folder=arguments.folder)
     except CourseError as error:
         sys.exit(f"{error}")
-    for study in studies:
-        print(f"\n{table(study)}\n")
-    if arguments.seeds != len(SEEDS):
-        print(f"Nothing is published from {arguments.seeds} seeds: the course's figures are those of {len(SEEDS)}.")
-        return 0
-    for study in studies:
-        publish(study)
+    for runs in by_row(study.runs).values():
+        write_results([run | {"settings_chosen_with": f"seeds {ranges(CHOSEN_WITH)}"} for run in runs])
     if compares:
-        run_program("benchmarks/against_stable_baselines3.py", "--publish")
+        run_program("benchmarks/against_stable_baselines3.py")
     else:
         print("Stable-Baselines3 is left out, as you asked: its published figures stay as they are.")
     run_program("tools/curves.py")

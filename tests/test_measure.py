@@ -20,7 +20,7 @@ ARS = "augmented_random_search"
 
 @pytest.fixture
 def measure(monkeypatch, tmp_path):
-    """`measure("ppo", "--seeds", "3")`: benchmarks/measure.py, kept away from the repository's own files; `measure.ran`: the programs it ran."""
+    """`measure("ppo")`: benchmarks/measure.py, kept away from the repository's own files; `measure.ran`: the programs it ran."""
     spec = importlib.util.spec_from_file_location("measure", ROOT / "benchmarks" / "measure.py")
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
@@ -66,7 +66,7 @@ def test_the_courses_published_results_are_complete_and_small_and_those_of_its_c
     assert {row: (runs[0]["lesson"], runs[0]["hyperparameters"]) for row, runs in rows.items()} == measure.module.ROWS
     for row, runs in rows.items():
         assert {run["code"] for run in runs} == {lesson_code(runs[0]["lesson"])}, f"{row} is stale: run `make study`"
-        assert [run["seed"] for run in runs] == list(measure.module.seeds_of(row)), row
+        assert [run["seed"] for run in runs] == list(measure.module.SEEDS), row
         assert {run["status"] for run in runs} <= {"ok", "failed"}
     assert sum(path.stat().st_size for path in RESULTS.glob("*.json")) < 600_000
 
@@ -74,7 +74,7 @@ def test_the_courses_published_results_are_complete_and_small_and_those_of_its_c
 def test_the_published_comparison_is_that_of_the_courses_code():
     pairs = read_figures("against_stable_baselines3")["pairs"]
     assert {pair["lesson"]: pair["code"] for pair in pairs} == {pair["lesson"]: lesson_code(pair["lesson"]) for pair in pairs}
-    assert {len(pair["runs"]) for pair in pairs} == {20}
+    assert {tuple(run["seed"] for run in pair["runs"]) for pair in pairs} == {tuple(range(20))}
 
 
 def test_the_published_peers_are_those_of_the_benchmark_on_all_its_seeds():
@@ -91,19 +91,10 @@ def test_the_published_peers_are_those_of_the_benchmark_on_all_its_seeds():
             assert 0 < run["training_seconds"] < run["cpu_seconds"], peer
 
 
-def test_fewer_seeds_are_shown_but_not_published(measure, capsys):
-    assert measure("hand_made", "--seeds", "2") == 0
-    shown = capsys.readouterr().out
-    assert "2 of 2 (34-100 %)" in shown
-    assert "Nothing is published from 2 seeds" in shown
-    assert not measure.results.exists()
-    assert measure.ran == []
-
-
 def test_rows_by_name_are_published_and_drawn_without_the_comparison(measure, monkeypatch, tmp_path):
     monkeypatch.setattr(measure.module, "SEEDS", range(7, 9))
     monkeypatch.setitem(measure.module.ROWS, ARS, (ARS, {"max_steps": 3_000}))
-    assert measure("hand_made", ARS, "--seeds", "2") == 0
+    assert measure("hand_made", ARS) == 0
     assert measure.ran == [("tools/curves.py",), ("tools/badges.py",)]
     rows = read_results(measure.results)
     assert {row: [run["seed"] for run in runs] for row, runs in rows.items()} == {"hand_made": [7, 8], ARS: [7, 8]}
@@ -119,16 +110,14 @@ def test_rows_by_name_are_published_and_drawn_without_the_comparison(measure, mo
     monkeypatch.setattr(badges, "RESULTS", measure.results)
     monkeypatch.setattr(badges, "PICTURE", str(tmp_path / "picture.png"))
     assert "on seeds 7-8" in badges.learning_curves()
-    (tmp_path / "picture.png").unlink()
-    assert badges.learning_curves() == "*`make study` draws the learning curves here.*"
 
 
 def test_all_rows_are_compared_with_stable_baselines3_too(measure, monkeypatch):
     monkeypatch.setattr(measure.module, "SEEDS", range(1))
     monkeypatch.setattr(measure.module, "ROWS", {"hand_made": ("hand_made", {})})
     monkeypatch.setattr(measure.module, "find_spec", lambda name: name)
-    assert measure("--seeds", "1") == 0
-    assert measure.ran[0] == ("benchmarks/against_stable_baselines3.py", "--publish")
+    assert measure() == 0
+    assert measure.ran[0] == ("benchmarks/against_stable_baselines3.py",)
 
 
 def test_a_study_that_should_compare_says_at_once_where_it_cannot(measure, monkeypatch, capsys):
@@ -190,12 +179,11 @@ def test_what_will_be_seen_is_said_as_measured():
 
 def test_the_comparisons_table_holds_both_sides_and_the_ratios(monkeypatch, tmp_path):
     monkeypatch.setattr("cartpole_lessons.study.results.RESULTS", tmp_path)
-    assert "make study" in badges.comparison_table()
     side = {"solved": True, "env_steps": 1000, "cpu_seconds": 2.0, "training_seconds": 1.0}
-    runs = [{"ours": side, "theirs": side | {"env_steps": steps}, "same": side} for steps in (2000, 3000, 9000)]
+    runs = [{"seed": steps, "ours": side, "theirs": side | {"env_steps": steps}, "same": side} for steps in (2000, 3000, 9000)]
     pair = {"lesson": "ppo", "theirs": "SB3 PPO", "version": "2.9", "runs": runs}
     (tmp_path / "against_stable_baselines3.json").write_text(json.dumps({"machine": {}, "pairs": [pair]}))
-    assert badges.comparison_table().splitlines()[-3:] == [
+    assert badges.comparison_table().splitlines()[2:5] == [
         "| **05 PPO** | 3 of 3 | 1,000 | 2.00 | 1.00 |",
         "| SB3 PPO, the Zoo's settings | 3 of 3 | 3,000 (3.0 x) | 2.00 (1.0 x) | 1.00 (1.0 x) |",
         "| SB3 PPO, the course's settings | 3 of 3 | 1,000 (1.0 x) | 2.00 (1.0 x) | 1.00 (1.0 x) |",

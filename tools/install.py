@@ -54,8 +54,10 @@ def main() -> int:
         # Asked first without a word: an address that cannot be reached is no reason to alarm anybody.
         if not (uv("--dry-run", *cpu_build, stderr=subprocess.DEVNULL) and uv(*cpu_build)):
             print("torch's CPU build cannot be reached: taking it from the package index, on Linux up to 4 GB more.", flush=True)
-            pip("--no-compile", torch)
-    failed = (not uv("-r", "requirements.txt") and pip("-r", "requirements.txt")) or pip("--no-deps", "--no-build-isolation", "-e", ".")
+    # Python compiles what it imports, as it does for uv: a module of torch in three.
+    failed = (not uv("-r", "requirements.txt") and pip("--no-compile", "-r", "requirements.txt")) or pip(
+        "--no-deps", "--no-build-isolation", "-e", "."
+    )
     if not failed:
         print(f"Done: {size_of(Path(sys.prefix)):.1f} GB in {Path(sys.prefix).name}.", flush=True)
     return failed

@@ -224,7 +224,7 @@ def pidgin_page() -> str:
 
 def curves_page() -> str:
     """Learning curves to look into."""
-    seeds, rows = badges.seeds_sentence(trained_on=False), drawn_rows()
+    seeds, rows = badges.seeds_sentence(), drawn_rows()
     return f"""# Learning curves
 
 Mean return of 100 greedy episodes while each algorithm learns. {seeds} Tick the algorithms that you want to compare: a line is the median of the seeds, its band holds the
