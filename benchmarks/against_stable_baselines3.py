@@ -38,7 +38,8 @@ except ImportError:
     sys.exit("This comparison needs Stable-Baselines3: run `pip install -e '.[compare]'`.")
 
 MAX_STEPS = 200_000
-SEEDS = range(20)
+#: No setting was chosen with these.
+SEEDS = range(1_000, 1_020)
 FOLDER = Path(__file__).resolve().parent.parent / "build" / "study" / "against_stable_baselines3"
 
 #: Our module -> (their algorithm, number of environments, their settings for CartPole-v1 in RL Zoo 3).
