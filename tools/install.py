@@ -54,8 +54,9 @@ def main() -> int:
         # Asked first without a word: an address that cannot be reached is no reason to alarm anybody.
         if not (uv("--dry-run", *cpu_build, stderr=subprocess.DEVNULL) and uv(*cpu_build)):
             print("torch's CPU build cannot be reached: taking it from the package index, on Linux up to 4 GB more.", flush=True)
-    # Python compiles what it imports, as it does for uv: a module of torch in three.
-    failed = (not uv("-r", "requirements.txt") and pip("--no-compile", "-r", "requirements.txt")) or pip(
+    # Python compiles what it imports, a module of torch in three, unless it has been told to keep nothing: then it would do so in every process.
+    for_uv, for_pip = (["--compile-bytecode"], []) if sys.dont_write_bytecode else ([], ["--no-compile"])
+    failed = (not uv(*for_uv, "-r", "requirements.txt") and pip(*for_pip, "-r", "requirements.txt")) or pip(
         "--no-deps", "--no-build-isolation", "-e", "."
     )
     if not failed:
