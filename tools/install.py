@@ -48,14 +48,15 @@ def size_of(folder: Path) -> float:
 def main() -> int:
     print("Setting up .venv, once: about 1.6 GB on the disk, a few minutes.", flush=True)
     pip("uv==0.13.9")
+    # Python compiles what it imports, a module of torch in three, unless it has been told to keep nothing: then it would do so in every process.
+    for_uv, for_pip = (["--compile-bytecode"], []) if sys.dont_write_bytecode else ([], ["--no-compile"])
     if wants_cpu_build():
         (torch,) = re.findall(r"^torch==\S+", (ROOT / "requirements.txt").read_text(encoding="utf-8"), re.MULTILINE)
         cpu_build = ("--torch-backend=cpu", torch)
         # Asked first without a word: an address that cannot be reached is no reason to alarm anybody.
         if not (uv("--dry-run", *cpu_build, stderr=subprocess.DEVNULL) and uv(*cpu_build)):
             print("torch's CPU build cannot be reached: taking it from the package index, on Linux up to 4 GB more.", flush=True)
-    # Python compiles what it imports, a module of torch in three, unless it has been told to keep nothing: then it would do so in every process.
-    for_uv, for_pip = (["--compile-bytecode"], []) if sys.dont_write_bytecode else ([], ["--no-compile"])
+            pip(*for_pip, torch)  # which may know of places that uv does not
     failed = (not uv(*for_uv, "-r", "requirements.txt") and pip(*for_pip, "-r", "requirements.txt")) or pip(
         "--no-deps", "--no-build-isolation", "-e", "."
     )
