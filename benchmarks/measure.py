@@ -118,9 +118,9 @@ def verify(rows: Collection[str], seeds: int) -> int:
     return different
 
 
-def run_program(path: str, *arguments: str) -> None:
+def run_program(path: str) -> None:
     """Another of the repository's programs, whose failure is ours."""
-    if subprocess.run([sys.executable, ROOT / path, *arguments]).returncode:
+    if subprocess.run([sys.executable, ROOT / path]).returncode:
         sys.exit(f"{path} failed; what was measured stays in its files, so the same command goes on from there.")
 
 

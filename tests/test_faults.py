@@ -228,21 +228,21 @@ PRESSED = {
 
 
 def ctrl_c_at_random_moments(count):
-    """Train and press Ctrl-C, `count` times in each way; print a line of JSON that says how often a result, or nothing at all, came out of it."""
+    """Train and press Ctrl-C, `count` times; print a line of JSON that says how often a result, or nothing at all, came out of it."""
     progress.LivePlot.__init__.__defaults__ = (0.05 if FULL else 0.1,)  # seconds: while it draws is a moment like any other
     torch.set_num_threads(2)
     outcomes, faults, generator = {"result": 0, "nothing begun": 0, "came too late": 0}, [], random.Random(5)
     train(seed=7, max_steps=100, progress=True)  # the first draws for longer, and changes what matplotlib knows
-    for name in PRESSED if FULL else ("reinforce", "dqn", "many_seeds"):
+    for name, learner in PRESSED.items():
 
-        def learn(learner=PRESSED[name]):
+        def learn(learner=learner):
             results = learner(seed=7, progress=True)
             return results if isinstance(results, list) else [results]
 
         began = time.perf_counter()
         whole = learn()
         duration, before, pressed = time.perf_counter() - began, surroundings(), 0
-        while pressed < count:
+        while pressed < count / len(PRESSED):
             timer = threading.Timer(generator.uniform(0, duration), os.kill, (os.getpid(), signal.SIGINT))
             results = []
             try:
@@ -269,7 +269,7 @@ def ctrl_c_at_random_moments(count):
 
 @POSIX
 def test_ctrl_c_at_random_moments_gives_a_result_and_breaks_nothing(tmp_path, figures):
-    count = 20 if FULL else 1
+    count = 120 if FULL else len(PRESSED)
     kernel = Kernel()
     try:
         kernel.run(f"import os; os.chdir({str(tmp_path)!r}); from cartpole_lessons.display import setup; setup(); import test_faults")
@@ -279,7 +279,7 @@ def test_ctrl_c_at_random_moments_gives_a_result_and_breaks_nothing(tmp_path, fi
     (line,) = [line for line in printed(messages).splitlines() if line.startswith("outcomes: ")] or [str(messages[-3:])]
     outcomes = json.loads(line.removeprefix("outcomes: "))
     assert outcomes["faults"] == []
-    assert outcomes["result"] > outcomes["nothing begun"]
+    assert outcomes["result"] > 0.5 * count
     assert [message for message in messages if message["msg_type"] == "update_display_data"], "nobody was watching"
     stopped = {"results": outcomes["result"], "nothing_begun": outcomes["nothing begun"]}
     figures["ctrl_c"] = {"moments": sum(stopped.values()), "learners": len(PRESSED), **stopped}

@@ -34,7 +34,7 @@ def measure(monkeypatch, tmp_path):
         return module.main()
 
     run.module, run.results, run.ran = module, results, []
-    monkeypatch.setattr(module, "run_program", lambda *command: run.ran.append(command))
+    monkeypatch.setattr(module, "run_program", run.ran.append)
     return run
 
 
@@ -95,7 +95,7 @@ def test_rows_by_name_are_published_and_drawn_without_the_comparison(measure, mo
     monkeypatch.setattr(measure.module, "SEEDS", range(7, 9))
     monkeypatch.setitem(measure.module.ROWS, ARS, (ARS, {"max_steps": 3_000}))
     assert measure("hand_made", ARS) == 0
-    assert measure.ran == [("tools/curves.py",), ("tools/badges.py",)]
+    assert measure.ran == ["tools/curves.py", "tools/badges.py"]
     rows = read_results(measure.results)
     assert {row: [run["seed"] for run in runs] for row, runs in rows.items()} == {"hand_made": [7, 8], ARS: [7, 8]}
     assert rows[ARS][0]["settings_chosen_with"] == "seeds 0-99"
@@ -117,7 +117,7 @@ def test_all_rows_are_compared_with_stable_baselines3_too(measure, monkeypatch):
     monkeypatch.setattr(measure.module, "ROWS", {"hand_made": ("hand_made", {})})
     monkeypatch.setattr(measure.module, "find_spec", lambda name: name)
     assert measure() == 0
-    assert measure.ran[0] == ("benchmarks/against_stable_baselines3.py",)
+    assert measure.ran[0] == "benchmarks/against_stable_baselines3.py"
 
 
 def test_a_study_that_should_compare_says_at_once_where_it_cannot(measure, monkeypatch, capsys):
