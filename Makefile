@@ -6,6 +6,8 @@ else
 BIN := .venv/bin
 endif
 
+unexport PYTHONDONTWRITEBYTECODE  # many images set it; each of our processes would then compile torch anew
+
 NBVAL := $(BIN)/python -m pytest notebooks -q --nbval-lax --nbval-current-env --nbval-cell-timeout=300 -n 2 --dist loadfile
 PLAYWRIGHT := playwright==1.65.2 axe-playwright-python==0.1.8  # bring no browser: tests use the machine's Chromium
 
@@ -16,7 +18,8 @@ run: .venv/ready  ## execute every lesson at its real settings; pages and films 
 
 lab: .venv/ready  ## open the lessons in JupyterLab
 	$(BIN)/jupyter trust notebooks/*.ipynb  # their films play before a cell has run
-	$(BIN)/jupyter lab --LabApp.default_url=/lab/tree/notebooks/index.ipynb  # from up here, where its picture is
+	@# From up here, where the start page's picture is. Reading a lesson changes nothing in it: Jupyter would write the number of the reader's Python.
+	$(BIN)/jupyter lab --LabApp.default_url=/lab/tree/notebooks/index.ipynb --ContentsManager.pre_save_hook=cartpole_lessons._support.files.without_version
 
 test: lint  ## lint, the package's tests, the export check, and every notebook
 	$(BIN)/python -m pytest tests -q -n 2 --dist worksteal --durations=10 --durations-min=0.5
@@ -76,7 +79,8 @@ lock: requirements.txt requirements-test.txt  ## constraints.txt anew, from an e
 	$(PYTHON) tools/lock.py
 
 .venv/ready: requirements.txt constraints.txt pyproject.toml
-	$(PYTHON) -m venv .venv
+	$(PYTHON) -m venv --without-pip .venv
+	$(BIN)/python -m ensurepip --default-pip  # which venv would do without a word
 	$(BIN)/python tools/install.py
 	$(BIN)/python -c "open('.venv/ready', 'w').close()"
 

@@ -7,7 +7,7 @@ import sys
 import pytest
 from conftest import full_disk
 
-from cartpole_lessons._support.files import atomic_write
+from cartpole_lessons._support.files import atomic_write, without_version
 
 
 def names(folder):
@@ -70,3 +70,13 @@ def test_it_can_be_read_by_whom_any_new_file_can(tmp_path, mask):
     finally:
         os.umask(before)
     assert stat.S_IMODE((tmp_path / "file").stat().st_mode) == 0o666 & ~mask
+
+
+def test_the_number_of_the_readers_python_is_all_that_is_taken_out_of_a_notebook():
+    notebook = {"type": "notebook", "content": {"metadata": {"language_info": {"name": "python", "version": "3.13.1"}}, "cells": []}}
+    without_version(model=notebook, path="a.ipynb", contents_manager=None)
+    assert notebook == {"type": "notebook", "content": {"metadata": {"language_info": {"name": "python"}}, "cells": []}}
+    for other in ({"type": "file", "content": "text"}, {"type": "notebook", "content": {"metadata": {}}}):
+        before = repr(other)
+        without_version(model=other)
+        assert repr(other) == before

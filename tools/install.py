@@ -5,6 +5,7 @@ there is no such GPU the CPU build is taken instead, which uv knows where to fin
 pip takes its packages.
 """
 
+import os
 import re
 import shutil
 import subprocess
@@ -32,7 +33,9 @@ def uv(*arguments: str, **how: Any) -> bool:
 def pip(*arguments: str) -> int:
     """pip's exit status. It shows what it fetches, but unpacks without a word, for up to a minute: so this says how far it is."""
     before = shutil.disk_usage(ROOT).used
-    with subprocess.Popen([sys.executable, "-m", "pip", "install", "--disable-pip-version-check", *arguments], cwd=ROOT) as process:
+    # It need not compile everything now: Python compiles what it imports, a module of torch in three.
+    command = [sys.executable, "-m", "pip", "install", "--disable-pip-version-check", "--no-compile", *arguments]
+    with subprocess.Popen(command, cwd=ROOT) as process:
         while True:
             try:
                 return process.wait(timeout=4)
@@ -48,18 +51,15 @@ def size_of(folder: Path) -> float:
 def main() -> int:
     print("Setting up .venv, once: about 1.6 GB on the disk, a few minutes.", flush=True)
     pip("uv==0.13.9")
-    # Python compiles what it imports, a module of torch in three, unless it has been told to keep nothing: then it would do so in every process.
-    for_uv, for_pip = (["--compile-bytecode"], []) if sys.dont_write_bytecode else ([], ["--no-compile"])
     if wants_cpu_build():
         (torch,) = re.findall(r"^torch==\S+", (ROOT / "requirements.txt").read_text(encoding="utf-8"), re.MULTILINE)
         cpu_build = ("--torch-backend=cpu", torch)
-        # Asked first without a word: an address that cannot be reached is no reason to alarm anybody.
-        if not (uv("--dry-run", *cpu_build, stderr=subprocess.DEVNULL) and uv(*cpu_build)):
+        # Asked first, once and without a word: an address that cannot be reached is no reason to alarm anybody, or to keep them waiting.
+        once = os.environ | {"UV_HTTP_RETRIES": "0", "UV_HTTP_CONNECT_TIMEOUT": "4"}
+        if not (uv("--dry-run", *cpu_build, stderr=subprocess.DEVNULL, env=once) and uv(*cpu_build)):
             print("torch's CPU build cannot be reached: taking it from the package index, on Linux up to 4 GB more.", flush=True)
-            pip(*for_pip, torch)  # which may know of places that uv does not
-    failed = (not uv(*for_uv, "-r", "requirements.txt") and pip(*for_pip, "-r", "requirements.txt")) or pip(
-        "--no-deps", "--no-build-isolation", "-e", "."
-    )
+            pip(torch)  # which may know of places that uv does not
+    failed = (not uv("-r", "requirements.txt") and pip("-r", "requirements.txt")) or pip("--no-deps", "--no-build-isolation", "-e", ".")
     if not failed:
         print(f"Done: {size_of(Path(sys.prefix)):.1f} GB in {Path(sys.prefix).name}.", flush=True)
     return failed

@@ -1,11 +1,11 @@
-"""Write files whole or not at all."""
+"""Write files whole or not at all, and a notebook that was only read as it was."""
 
 import contextlib
 import os
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 from cartpole_lessons.errors import CourseError, RecordingError, in_short
 
@@ -47,3 +47,9 @@ def write_file(path: str | os.PathLike, content: bytes, what: str) -> None:
             file.write(content)
     except OSError as error:
         raise cannot_write(what, Path(path).parent, error) from None
+
+
+def without_version(model: dict[str, Any], **_: Any) -> None:
+    """What `make lab` has Jupyter do before it saves `model`: keep the number of the reader's Python out of the notebook."""
+    if model["type"] == "notebook":
+        model["content"]["metadata"].get("language_info", {}).pop("version", None)

@@ -131,6 +131,7 @@ class Server:
             "--ip=127.0.0.1",
             f"--port={port}",
             "--ServerApp.port_retries=0",
+            "--ContentsManager.pre_save_hook=cartpole_lessons._support.files.without_version",  # as `make lab` does
         ]
         surroundings = os.environ | {name: str(folder / place) for name, place in own.items()} | {"JUPYTER_TOKEN": self.token}
         # As `make lab` and Binder do.
@@ -239,6 +240,21 @@ def test_committed_films_play_before_a_cell_has_run(server, page):
     for number in range(films.count()):
         films.nth(number).scroll_into_view_if_needed()
         assert_plays(films.nth(number))
+
+
+@pytest.mark.parametrize("server", ["lab", "notebook"], indirect=True, scope="module")
+def test_a_lesson_that_was_only_read_is_saved_as_it_was(server, page):
+    file = server.folder / "committed.ipynb"
+    _open(server, page, "committed")
+    server.wait_until_idle()  # by now the front end has written the kernel's language into the notebook
+    os.utime(file, ns=(0, 0))
+    page.locator(".jp-Notebook").first.click()
+    page.keyboard.press("Control+s")
+    deadline = time.monotonic() + 30
+    while not file.stat().st_mtime_ns:
+        assert time.monotonic() < deadline, "nothing is saved"
+        page.wait_for_timeout(200)
+    assert file.read_bytes() == (ROOT / "notebooks" / f"{LESSONS[0]}.ipynb").read_bytes()
 
 
 @pytest.mark.parametrize("server", ["lab", "notebook"], indirect=True, scope="module")
