@@ -52,7 +52,7 @@ def test_badges_install_cells_and_readme_table_are_up_to_date():
 
 def test_every_badge_opens_a_notebook_that_exists():
     for path in [ROOT / "README.md", *(ROOT / "notebooks").glob("*.ipynb")]:
-        opened = re.findall(r"(?:blob/main/|lab/tree/)([\w/]+\.ipynb)", path.read_text(encoding="utf-8"))
+        opened = re.findall(r"(?:blob/main/|doc/tree/)([\w/]+\.ipynb)", path.read_text(encoding="utf-8"))
         assert opened, path.name
         assert [name for name in opened if not (ROOT / name).is_file()] == []
 

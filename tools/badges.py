@@ -36,10 +36,10 @@ INSTALL = f'"cartpole-lessons @ git+{REPOSITORY}"'
 
 
 def launch_links(path: str) -> tuple[str, str]:
-    """Where Colab and Binder open the notebook at `path`."""
+    """Where Colab and Binder open the notebook at `path`; Binder without its list of files, which leaves a phone no room."""
     return (
         f"https://colab.research.google.com/github/{SLUG}/blob/main/{path}",
-        f"https://mybinder.org/v2/gh/{SLUG}/main?urlpath=lab/tree/{path}",
+        f"https://mybinder.org/v2/gh/{SLUG}/main?urlpath=doc/tree/{path}",
     )
 
 
