@@ -2,6 +2,7 @@
 
 import contextlib
 import csv
+import html
 import json
 import os
 import platform
@@ -107,6 +108,18 @@ def train(
         loss.backward()
         optimizer.step()
         run.record(batch, loss=loss)
+
+
+def outdated_frames(notebook):
+    """Cells whose saved frame holds another cartpole.js than today's."""
+    module = html.escape((Path(display.__file__).parent / "widgets" / "cartpole.js").read_text(encoding="utf-8"))
+    frames = [
+        (cell.id, shown)
+        for cell in notebook.cells
+        for output in cell.get("outputs", [])
+        if "<iframe srcdoc=" in (shown := output.get("data", {}).get("text/html", ""))
+    ]
+    return [cell for cell, shown in frames if module not in shown]
 
 
 @pytest.fixture(scope="session")

@@ -7,6 +7,7 @@ from pathlib import Path
 import nbformat
 import pytest
 import translate
+from conftest import outdated_frames
 
 ROOT = Path(__file__).resolve().parent.parent
 CATALOGUES = sorted((ROOT / "translations").glob("*.po"))
@@ -29,10 +30,12 @@ def test_an_edition_is_whole_up_to_date_and_small(path):
 
 @pytest.mark.parametrize("path", sorted((ROOT / "notebooks").glob("*/*.ipynb")), ids=lambda path: f"{path.parent.name}-{path.stem}")
 def test_a_lesson_in_another_language_was_executed_without_an_error(path):
-    cells = [cell for cell in nbformat.read(path, as_version=4).cells if cell.cell_type == "code"]
+    notebook = nbformat.read(path, as_version=4)
+    cells = [cell for cell in notebook.cells if cell.cell_type == "code"]
     assert [cell.execution_count for cell in cells] == list(range(1, len(cells) + 1))
     assert "error" not in {output.output_type for cell in cells for output in cell.outputs}
     assert str(ROOT) not in path.read_text(encoding="utf-8")
+    assert outdated_frames(notebook) == [], "delete this file, then run `make translations`"
 
 
 @pytest.fixture

@@ -88,14 +88,14 @@ const DARK = "color-scheme: dark; --ink: #eee; --paper: #121212; --track: #999; 
 const STYLE = `
   :root, :root[data-theme="light"] { ${LIGHT} } @media (prefers-color-scheme: dark) { :root { ${DARK} } } :root[data-theme="dark"] { ${DARK} }
   * { box-sizing: border-box; } body { margin: 0; font: 16px/1.4 system-ui, sans-serif; color: var(--ink); background: var(--paper); }
-  main { max-width: 640px; padding: 8px; outline: none; border-radius: 10px; } main:focus-visible { box-shadow: 0 0 0 3px var(--cart); }
+  main { max-width: 640px; padding: 8px; outline: none; border-radius: 10px; } main:focus-visible { box-shadow: inset 0 0 0 3px var(--cart); }
   .top { display: flex; justify-content: space-between; align-items: baseline; gap: 1em; } .score { font-size: 2em; font-weight: 700; font-variant-numeric: tabular-nums; }
   canvas { display: block; width: 100%; height: 150px; } .name { font-size: 0.85em; opacity: 0.8; }
   .keys { display: grid; grid-template-columns: 1fr 1fr; gap: 8px; } button { font: inherit; padding: 0.7em; border: 0; border-radius: 8px; color: var(--ink); background: var(--soft); touch-action: none; user-select: none; }
-  [hidden] { display: none !important; } select { font: inherit; } button:focus-visible, input:focus-visible, select:focus-visible { outline: 3px solid var(--cart); } .keys button { font-size: 1.4em; } button:active, button.on { background: var(--cart); color: var(--paper); }
+  [hidden] { display: none !important; } select { font: inherit; } :is(button, input, select, .map):focus-visible { outline: 3px solid var(--cart); } .keys button { font-size: 1.4em; } button:active, button.on { background: var(--cart); color: var(--paper); }
   .more { display: flex; flex-wrap: wrap; gap: 8px 1em; align-items: center; margin-top: 8px; } .words { min-height: 1.4em; }
   label { display: flex; gap: 0.5em; align-items: center; font-size: 0.9em; }
-  .both { display: flex; flex-wrap: wrap; gap: 12px; } .both > div { flex: 1 1 260px; } .map { height: 260px; cursor: crosshair; } .map:focus-visible { outline: 3px solid var(--cart); } .gains { touch-action: none; }
+  .both { display: flex; flex-wrap: wrap; gap: 12px; } .both > div { flex: 1 1 260px; } .map { height: 260px; cursor: crosshair; } .gains { touch-action: none; }
   .more .at { flex: 1 1 140px; } .curve { display: grid; grid-template-columns: 8.5em 7em 1fr; align-items: center; font-size: 0.85em; }
   .both { user-select: none; } .pair > div { flex-basis: 120px; } .choose { grid-template-columns: 1fr; } .keys.choose button { font-size: 1em; } .both .cart { cursor: grab; touch-action: pan-y; }
   .studies { display: grid; grid-template-columns: repeat(20, 1fr); gap: 3px; margin: 8px 0; } i { aspect-ratio: 1; border-radius: 3px; background: var(--soft); } i.on { background: var(--cart); } select { max-width: 65vw; }
