@@ -49,7 +49,7 @@ def size_of(folder: Path) -> float:
 
 
 def main() -> int:
-    print("Setting up .venv, once: about 1.6 GB on the disk, a few minutes.", flush=True)
+    print("Setting up .venv, once: about 1.6 GB on the disk, a minute or a few: it depends on your network.", flush=True)
     pip("uv==0.13.9")
     if wants_cpu_build():
         (torch,) = re.findall(r"^torch==\S+", (ROOT / "requirements.txt").read_text(encoding="utf-8"), re.MULTILINE)
